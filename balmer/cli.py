@@ -1,0 +1,194 @@
+"""The `balmer` command. Nothing heavy is imported until a command needs it."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from balmer.runfile import fail, parse, read_run, resolved, settings_parser
+from balmer.stages import NAMES
+from scale.errors import UserError
+from scale.progress import for_stream
+
+USAGE = """\
+usage: balmer COMMAND [arguments]
+
+Reads the spectral lines of a language model: susceptibilities, their prediction, and the clusters they form.
+
+  demo                  everything, on the shipped model and Python's own library, on a laptop
+  run RUN.yaml          all stages of a run, resumable; RUN.yaml is a run file or a run folder
+  status RUN            what is done, what is stale and why, what is left
+  report RUN            build the report again; --open shows it in a browser
+  doctor [RUN.yaml]     what this machine can do
+
+balmer COMMAND --help says more. Stages: {stages}.
+"""
+#: What the operating system says when there is no room or no right to write.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def run_options(program: str, description: str, target: bool) -> argparse.ArgumentParser:
+    """Flags of the commands that work on a run; everything else on the line is a setting."""
+    parser = argparse.ArgumentParser(prog=program, add_help=False, description=description, allow_abbrev=False)
+    if target:
+        parser.add_argument("target", metavar="RUN.yaml", help="run file or run folder")
+    parser.add_argument("--from", dest="first", metavar="STAGE", help="make this stage and all after it again")
+    parser.add_argument("--until", dest="last", metavar="STAGE", help="stop after this stage")
+    parser.add_argument("--overwrite", action="store_true", help="let another model or text replace a run")
+    parser.add_argument("--quiet", action="store_true", help="say nothing but mistakes")
+    return parser
+
+
+def show_run_help(options: argparse.ArgumentParser, settings: str) -> int:
+    print(options.format_help())
+    print(f"Every setting of the run file is also a flag ({settings}):\n")
+    settings_parser(options.prog, "").print_help()
+    return 0
+
+
+def command_run(arguments: Sequence[str]) -> int:
+    options = run_options("balmer run", "All stages of a run. What is done is not done again.", target=True)
+    if not arguments or "--help" in arguments or "-h" in arguments:
+        return show_run_help(options, "--sgld.draws 200")
+    known, flags = options.parse_known_args(list(arguments))
+    config = read_run(known.target, flags)
+    return carry_out(config, known)
+
+
+def command_demo(arguments: Sequence[str]) -> int:
+    from balmer.demo import demo_arguments
+
+    options = run_options("balmer demo", "Everything, on the shipped model and Python's own library.", target=False)
+    if "--help" in arguments or "-h" in arguments:
+        return show_run_help(options, "--folder runs/mine")
+    known, flags = options.parse_known_args(list(arguments))
+    parser = settings_parser("balmer demo", "")
+    return carry_out(resolved(parse(parser, [*demo_arguments(), *flags])), known)
+
+
+def carry_out(config: object, options: argparse.Namespace) -> int:
+    from balmer.config import RunConfig
+    from balmer.runner import Runner
+
+    assert isinstance(config, RunConfig)
+    progress = for_stream(options.quiet)
+    try:
+        made = Runner(config, progress).run(options.first, options.last, options.overwrite)
+    except KeyboardInterrupt:
+        print(f"\nbalmer: stopped; go on with: balmer run {shown(config.folder)}", file=sys.stderr)
+        return 130
+    if not options.quiet:
+        if not made:
+            print("Nothing to do: every stage is done and nothing it depends on has changed.")
+        print_findings(Path(config.folder))
+    return 0
+
+
+def shown(path: str | Path) -> str:
+    """A path as short as it can be said from here."""
+    relative = os.path.relpath(path)
+    return relative if not relative.startswith("..") else str(path)
+
+
+def print_findings(folder: Path) -> None:
+    from scale.store import MANIFEST, read_manifest
+
+    report = folder / "report"
+    if (report / MANIFEST).is_file():
+        for line in read_manifest(report).facts["headline"]:
+            print(f"  {line}")
+        print(f"Report: {shown(report / 'index.html')}")
+
+
+def command_status(arguments: Sequence[str]) -> int:
+    from balmer.status import print_status
+
+    parser = argparse.ArgumentParser(prog="balmer status", description="What is done, what is stale and why.")
+    parser.add_argument("target", metavar="RUN", help="run folder or run file")
+    known, flags = parser.parse_known_args(list(arguments))
+    print_status(read_run(known.target, flags))
+    return 0
+
+
+def command_report(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="balmer report", description="Build the report of a run again.")
+    parser.add_argument("target", metavar="RUN", help="run folder or run file")
+    parser.add_argument("--open", action="store_true", help="show it in a browser")
+    parser.add_argument("--quiet", action="store_true", help="say nothing but mistakes")
+    known, flags = parser.parse_known_args(list(arguments))
+    config = read_run(known.target, flags)
+    namespace = argparse.Namespace(first="report", last="report", overwrite=False, quiet=known.quiet)
+    status = carry_out(config, namespace)
+    if status == 0 and known.open:
+        import webbrowser
+
+        webbrowser.open((Path(config.folder) / "report" / "index.html").as_uri())
+    return status
+
+
+def command_doctor(arguments: Sequence[str]) -> int:
+    from balmer.doctor import print_doctor
+
+    parser = argparse.ArgumentParser(prog="balmer doctor", description="What this machine can do.")
+    parser.add_argument(
+        "target", metavar="RUN.yaml", nargs="?", help="run file whose needs are compared with the machine"
+    )
+    known = parser.parse_args(list(arguments))
+    return print_doctor(read_run(known.target) if known.target else None)
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "demo": command_demo,
+    "run": command_run,
+    "status": command_status,
+    "report": command_report,
+    "doctor": command_doctor,
+}
+
+
+def dispatch(arguments: Sequence[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(USAGE.format(stages=", ".join(NAMES)), end="")
+        return 0
+    if arguments[0] == "--version":
+        from balmer.folder import commit, installed_version
+
+        print(f"balmer {installed_version('balmer')}, commit {commit()}")
+        return 0
+    if arguments[0] not in COMMANDS:
+        raise UserError(f"{arguments[0]!r} is not a command; the commands are {', '.join(COMMANDS)}")
+    return COMMANDS[arguments[0]](arguments[1:])
+
+
+def explain_system(error: OSError) -> str | None:
+    """One line for the mistakes that the operating system finds, or None if it is not one of them."""
+    place = error.filename or "the run folder"
+    if error.errno in NO_ROOM:
+        return f"no space left to write {place}; free some and give the same command again, finished work is kept"
+    if error.errno in NO_RIGHT:
+        return f"no permission to write {place}; change its rights or name another folder"
+    return None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    try:
+        return dispatch(sys.argv[1:] if arguments is None else arguments)
+    except UserError as error:
+        return fail(str(error))
+    except OSError as error:
+        line = explain_system(error)
+        if line is None:
+            raise
+        return fail(line)
+    except KeyboardInterrupt:
+        print("\nbalmer: stopped", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

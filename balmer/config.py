@@ -1,0 +1,45 @@
+"""The run file: one section per stage, and where the run lives. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from aux.config import AuxConfig, UpsampleConfig
+from cluster.config import ClusterConfig
+from cluster.report.config import ReportConfig
+from eval.config import LeakageConfig
+from scale.config import CorpusConfig, ModelConfig, ProbeConfig, SGLDConfig, TapsConfig
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything a run depends on.
+
+    Args:
+        folder: The run folder; made if it does not exist.
+        engine: Where work items run: in this process.
+        model: The language model.
+        corpus: The text.
+        sgld: Posterior draws.
+        probe: Susceptibilities at those draws.
+        taps: Activations of the measured tokens.
+        aux: The auxiliary model.
+        upsample: Prediction over the large corpus.
+        cluster: The search for clusters.
+        leakage: Whether to believe them.
+        report: The page to look at.
+    """
+
+    folder: str = ""
+    engine: Literal["local"] = "local"
+    model: ModelConfig = field(default_factory=ModelConfig)
+    corpus: CorpusConfig = field(default_factory=lambda: CorpusConfig(kind="python-stdlib"))
+    sgld: SGLDConfig = field(default_factory=SGLDConfig)
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
+    taps: TapsConfig = field(default_factory=TapsConfig)
+    aux: AuxConfig = field(default_factory=AuxConfig)
+    upsample: UpsampleConfig = field(default_factory=UpsampleConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    leakage: LeakageConfig = field(default_factory=LeakageConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)

@@ -1,0 +1,98 @@
+"""What this machine can do, and whether it can do what a run file asks."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from balmer import misplaced
+from balmer.config import RunConfig
+from balmer.folder import LIBRARIES, commit, installed_version
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: what was looked at, what was found, and whether a run can go on with it."""
+
+    subject: str
+    found: str
+    good: bool = True
+
+
+def machine() -> list[Finding]:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return [
+        Finding(
+            "python",
+            f"{platform.python_version()} on {platform.system()} {platform.machine()}",
+            sys.version_info >= (3, 11),
+        ),
+        Finding("balmer", f"{installed_version('balmer')}, commit {commit()}"),
+        Finding("processor", f"{os.cpu_count()} cores, {memory / GIB:.1f} GiB of memory"),
+    ]
+
+
+def libraries() -> list[Finding]:
+    found = [Finding(name, version) for name in LIBRARIES if (version := installed_version(name))]
+    both = installed_version("faiss-cpu") and installed_version("faiss-gpu")
+    if both:
+        found.append(
+            Finding("faiss", "faiss-cpu and faiss-gpu are both installed and overwrite each other; keep one", False)
+        )
+    taken = [
+        Finding(name, f"hidden by {place}; use an environment of its own", False) for name, place in misplaced().items()
+    ]
+    return found + taken
+
+
+def accelerators() -> list[Finding]:
+    import faiss
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    found = [Finding(f"gpu {i}", torch.cuda.get_device_name(i)) for i in range(count)] or [
+        Finding("gpu", "none; runs on the processor")
+    ]
+    on_gpu = hasattr(faiss, "StandardGpuResources")
+    note = "with GPU support" if on_gpu else "processor only"
+    if count and not on_gpu:
+        note += "; pip install '.[gpu]' for neighbour search on the GPU"
+    return [*found, Finding("faiss build", note)]
+
+
+def parameter_count(config: RunConfig) -> tuple[int, int]:
+    """Parameters of the whole model, and of all chosen components together."""
+    from balmer.preflight import skeleton
+    from scale.architecture import read_architecture
+    from scale.components import Slots, select
+
+    model: Any = skeleton(config)
+    components = select(model, read_architecture(model), config.sgld.components)
+    return sum(p.numel() for p in model.parameters()), sum(sum(Slots(model, c).sizes) for c in components)
+
+
+def plan(config: RunConfig) -> list[Finding]:
+    """Disk for the draws, which is by far the largest part of a run, against what is free."""
+    whole, parts = parameter_count(config)
+    size = 2 if config.sgld.storage == "float16" else 4
+    needed = (whole + parts) * size * config.sgld.chains * config.sgld.draws
+    place = next(p for p in [Path(config.folder), *Path(config.folder).parents] if p.exists())
+    free = shutil.disk_usage(place).free
+    return [
+        Finding("model", f"{whole:,} parameters, {parts:,} in the chosen components"),
+        Finding("draws", f"{needed / GIB:.2f} GiB on disk, {free / GIB:.1f} GiB free at {place}", needed < free),
+    ]
+
+
+def print_doctor(config: RunConfig | None) -> int:
+    findings = machine() + libraries() + accelerators() + (plan(config) if config else [])
+    for finding in findings:
+        print(f"{'ok  ' if finding.good else 'BAD '} {finding.subject:<14} {finding.found}")
+    return 0 if all(finding.good for finding in findings) else 1

@@ -1,0 +1,143 @@
+"""The run folder: its lock, its run file, and which of its stages are published and still valid."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from balmer.config import RunConfig
+from balmer.provenance import differences, made_from
+from balmer.stages import STAGES, Stage
+from scale.errors import UserError
+from scale.store import MANIFEST, Manifest, read_json, read_manifest, write_bytes, write_json
+
+RUN_FILE = "run.yaml"
+PART = ".part"
+LIBRARIES = ("torch", "transformers", "lightning", "numpy", "scipy", "polars", "numba", "faiss-cpu", "faiss-gpu")
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a stage stands: "done", "stale" or "missing", why it is stale, and its manifest if it is published."""
+
+    stage: Stage
+    status: str
+    reasons: list[str]
+    manifest: Manifest | None
+
+
+class RunFolder:
+    """One run on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def stage_path(self, name: str) -> Path:
+        return self.path / name
+
+    def part_path(self, name: str) -> Path:
+        return self.path / (name + PART)
+
+    def published(self, name: str) -> Manifest | None:
+        folder = self.stage_path(name)
+        return read_manifest(folder) if (folder / MANIFEST).is_file() else None
+
+    def check(self) -> None:
+        """Refuse a folder that exists and holds something other than a run."""
+        if self.path.is_file():
+            raise UserError(f"folder: {self.path} is a file; name a folder")
+        if self.path.is_dir() and any(self.path.iterdir()) and not (self.path / RUN_FILE).is_file():
+            raise UserError(
+                f"folder: {self.path} is not empty and not a run (it has no {RUN_FILE}); name another folder"
+            )
+
+    def states(self, config: RunConfig, identity: dict[str, Any]) -> list[State]:
+        """Every stage in order. Content decides: an earlier stage made again with the same result changes nothing."""
+        manifests: dict[str, Manifest] = {}
+        states = []
+        for stage in STAGES:
+            found = self.published(stage.name)
+            waiting = [name for name in stage.inputs if name not in manifests]
+            if found is None:
+                states.append(State(stage, "missing", [], None))
+            elif waiting:
+                states.append(State(stage, "stale", [f"input.{name} is to be made" for name in waiting], found))
+            else:
+                reasons = differences(found.made_from, made_from(stage, config, identity, manifests))
+                states.append(State(stage, "stale" if reasons else "done", reasons, found))
+                if not reasons:
+                    manifests[stage.name] = found
+        return states
+
+    def open_part(self, stage: Stage, fields: dict[str, Any]) -> Path:
+        """The folder in which a stage is made: an interrupted one goes on only if it was made from the same things."""
+        part = self.part_path(stage.name)
+        note = self.path / f"{stage.name}{PART}.json"
+        if part.exists() and not (note.is_file() and read_json(note) == fields):
+            shutil.rmtree(part)
+        if not part.exists():
+            write_json(note, fields)
+            part.mkdir()
+        return part
+
+    def close_part(self, stage: Stage) -> None:
+        (self.path / f"{stage.name}{PART}.json").unlink(missing_ok=True)
+
+    def remove_replaced(self) -> None:
+        """What a stage replaced, if the process ended between the swap and the removal."""
+        for stage in STAGES:
+            shutil.rmtree(self.path / f"{stage.name}.old", ignore_errors=True)
+
+    def write_run_file(self, config: RunConfig) -> None:
+        text = header() + yaml.safe_dump(lists(asdict(config)), sort_keys=False, allow_unicode=True)
+        write_bytes(self.path / RUN_FILE, text.encode())
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """One process at a time; the lock goes with the process, however it ends."""
+        with open(self.path / "lock", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UserError(f"folder: another balmer is at work in {self.path}; wait for it or stop it") from error
+            yield
+
+
+def lists(value: Any) -> Any:
+    """Tuples as lists, all the way down: YAML has no tuples."""
+    if isinstance(value, dict):
+        return {key: lists(item) for key, item in value.items()}
+    return [lists(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def header() -> str:
+    """What made this run, as comments: the file can be run again as it stands."""
+    installed = ", ".join(f"{name} {found}" for name in LIBRARIES if (found := installed_version(name)))
+    return f"# balmer {installed_version('balmer') or 'not installed'}, commit {commit()}\n# {installed}\n"
+
+
+def installed_version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def commit() -> str:
+    """The git commit of the clone that is running, with a mark if it was changed since."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists() or shutil.which("git") is None:
+        return "unknown"
+    answer = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=root, capture_output=True, text=True, check=False
+    )
+    return answer.stdout.strip() or "unknown"

@@ -1,0 +1,34 @@
+"""What can be found wrong before any work: model, tokenizer, components, taps and window, without loading weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from balmer.config import RunConfig
+
+
+def skeleton(config: RunConfig) -> Any:
+    """The model's modules without memory behind their weights."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from scale.language_model import load_config
+
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(load_config(config.model))
+
+
+def preflight(config: RunConfig) -> None:
+    from scale.architecture import read_architecture
+    from scale.components import select
+    from scale.corpus import check_window
+    from scale.language_model import choose_device, load_tokenizer
+    from scale.taps import tap_layers
+
+    choose_device(config.model.device)
+    load_tokenizer(config.model)
+    check_window(config.corpus, config.model)
+    model = skeleton(config)
+    architecture = read_architecture(model)
+    select(model, architecture, config.sgld.components)
+    tap_layers(architecture.layers, config.taps.count)

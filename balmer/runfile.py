@@ -1,0 +1,109 @@
+"""From a run file and flags to a `RunConfig`, and from every mistake in them to one line that names the key."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentError, ArgumentParser
+
+from balmer.config import RunConfig
+from balmer.folder import RUN_FILE
+from scale.errors import UserError
+
+
+def keys_of(kind: Any, prefix: str = "") -> list[str]:
+    """Every key of the run file, dotted."""
+    found = []
+    for entry in fields(kind):
+        default = entry.default_factory() if callable(entry.default_factory) else None
+        if is_dataclass(default):
+            found += keys_of(type(default), f"{prefix}{entry.name}.")
+        else:
+            found.append(prefix + entry.name)
+    return found
+
+
+def explain(message: str) -> str:
+    """jsonargparse's words in ours: the key first, on one line, with the key that was probably meant."""
+    flat = " ".join(message.split())
+    if match := re.match(r"Group '([\w.]+)' does not accept option '([^']+)'", flat):
+        return unknown(f"{match[1]}.{match[2]}")
+    if match := re.match(r"Option '([^']+)' is not accepted", flat):
+        return unknown(match[1])
+    if match := re.match(r"unrecognized arguments: --([^\s=]+)", flat):
+        return unknown(match[1])
+    if match := re.match(r'Parser key "([\w.]+)": (.*)', flat):
+        return f"{match[1]}: {match[2].replace(chr(60) + 'class ', '').replace(chr(39) + chr(62), chr(39))}"
+    return flat
+
+
+def unknown(key: str) -> str:
+    near = get_close_matches(key, keys_of(RunConfig), n=1)
+    return f"{key}: no such key" + (f"; did you mean {near[0]}?" if near else "; balmer run --help lists them")
+
+
+def find_run_file(target: str) -> Path:
+    """The run file itself, or the one inside a run folder."""
+    path = Path(target)
+    if path.is_dir():
+        if not (path / RUN_FILE).is_file():
+            raise UserError(f"{target}: not a run folder (it has no {RUN_FILE})")
+        return path / RUN_FILE
+    if not path.is_file():
+        raise UserError(f"{target}: no such run file or run folder")
+    return path
+
+
+def settings_parser(program: str, description: str) -> ArgumentParser:
+    parser = ArgumentParser(prog=program, description=description, exit_on_error=False, usage=f"{program} [options]")
+    parser.add_argument("--config", action="config", help="A run file.")
+    parser.add_class_arguments(RunConfig, nested_key=None)
+    return parser
+
+
+def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Any:
+    try:
+        return parser.instantiate(parser.parse_args(list(arguments)))
+    except (ArgumentError, TypeError) as error:
+        cause = error.__cause__ or error.__context__
+        if isinstance(cause, UserError):
+            raise cause from error
+        raise UserError(explain(str(error))) from error
+
+
+def absolute(path: str) -> str:
+    """Local paths are taken from where the command was given; names on a hub stay as they are."""
+    expanded = Path(path).expanduser()
+    return str(expanded.resolve()) if path and expanded.exists() else path
+
+
+def resolved(parsed: Any) -> RunConfig:
+    values = {entry.name: getattr(parsed, entry.name) for entry in fields(RunConfig)}
+    config = RunConfig(**values)
+    if not config.folder:
+        raise UserError("folder is empty; name the run folder in the run file or with --folder")
+    return replace(
+        config,
+        folder=str(Path(config.folder).expanduser().absolute()),
+        model=replace(config.model, path=absolute(config.model.path)),
+        corpus=replace(config.corpus, path=absolute(config.corpus.path)),
+    )
+
+
+def read_run(target: str, flags: Sequence[str] = ()) -> RunConfig:
+    """The configuration of a run file or run folder, with flags on top."""
+    path = find_run_file(target)
+    parser = settings_parser("balmer run", "")
+    extra = ["--folder", str(path.parent)] if Path(target).is_dir() else []
+    return resolved(parse(parser, ["--config", str(path), *extra, *flags]))
+
+
+def fail(message: str) -> int:
+    print(f"balmer: {message}", file=sys.stderr)
+    return 2

@@ -1,0 +1,191 @@
+"""Settings of the stages of ``scale/``: one frozen dataclass each, every default written here and nowhere else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from scale.errors import UserError
+
+SourceKind = Literal["python-stdlib", "text", "jsonl", "parquet", "dataset"]
+Split = Literal["truth", "heldout", "upsample"]
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise a `UserError` with ``message`` unless ``condition`` holds."""
+    if not condition:
+        raise UserError(message)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The language model to be read.
+
+    Args:
+        path: Folder saved by transformers, or the name of a model on the Hugging Face hub.
+        revision: Branch, tag or commit on the hub.
+        device: Where it runs; "auto" takes a GPU if there is one.
+        dtype: Precision of weights and activations.
+    """
+
+    path: str = ""
+    revision: str = "main"
+    device: str = "auto"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+
+    def __post_init__(self) -> None:
+        require(
+            not (self.dtype == "float16" and self.device == "cpu"),
+            "model.dtype: float16 is not supported on model.device: cpu; use float32",
+        )
+
+
+@dataclass(frozen=True)
+class CorpusConfig:
+    """The text, cut into contexts of equal length and split by document.
+
+    Args:
+        kind: The running Python's standard library, text files, JSON lines, Parquet tables, or a hub dataset.
+        path: File or folder of the text, or the name of the dataset.
+        pattern: Which files of a folder are read, as a glob; if empty, those with the usual suffix of the kind.
+        column: Field or column that holds the text, for jsonl, parquet and dataset.
+        dataset_config: Configuration of the dataset, if it has several.
+        dataset_split: Split of the dataset.
+        context_length: Tokens per context.
+        contexts_per_document: At most this many contexts are taken from one document.
+        short_documents: What to do with a document that does not fill one context: stop, or leave it out and count it.
+        truth_contexts: Contexts on which susceptibilities are measured and the auxiliary model is trained.
+        heldout_contexts: Contexts on which susceptibilities are measured and nothing is trained.
+        upsample_contexts: Contexts on which susceptibilities are predicted only.
+        seed: Orders the files and decides which document goes to which split.
+    """
+
+    kind: SourceKind = "text"
+    path: str = ""
+    pattern: str = ""
+    column: str = "text"
+    dataset_config: str = ""
+    dataset_split: str = "train"
+    context_length: int = 128
+    contexts_per_document: int = 8
+    short_documents: Literal["error", "drop"] = "error"
+    truth_contexts: int = 2048
+    heldout_contexts: int = 512
+    upsample_contexts: int = 16384
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.context_length >= 2, f"corpus.context_length must be at least 2, got {self.context_length}")
+        for key in ("contexts_per_document", "truth_contexts", "heldout_contexts", "upsample_contexts"):
+            require(getattr(self, key) >= 1, f"corpus.{key} must be at least 1, got {getattr(self, key)}")
+        require(
+            self.kind == "python-stdlib" or bool(self.path), f"corpus.path is empty; corpus.kind: {self.kind} needs it"
+        )
+
+
+@dataclass(frozen=True)
+class SGLDConfig:
+    """The local posterior p(v) ~ exp(-nβ L(v) - γ/2 |v - v*|²) of every component, and how it is sampled.
+
+    The published values for Pythia-1.4B are γ 300, nβ 10, ε 1e-5, batch 16, 4 chains, 100 draws, 160 steps between
+    draws; for a 3M-parameter model γ 300, nβ 30, ε 1e-3, batch 64, 4 chains, 200 draws.
+
+    Args:
+        components: Names ("l3h1", "l3 mlp", "embed", "unembed") or groups ("heads", "mlps", "all").
+        sampler: "rmsprop-sgld" preconditions by the running gradient scale, "sgld" does not.
+        step_size: ε, as in devinterp: drift ε/2, noise sqrt(ε).
+        nbeta: nβ, the weight of the loss.
+        localization: γ, the pull towards the trained weights.
+        batch_contexts: Contexts in one minibatch.
+        chains: Independent chains per component; half of them make one measurement, half the other.
+        burn_in: Steps before the first draw.
+        draws: Draws kept per chain.
+        steps_between_draws: Steps from one draw to the next.
+        pool_contexts: Contexts (from the truth split) that the sampler's minibatches are taken from.
+        reference_contexts: Contexts of that pool on which L is evaluated at every draw.
+        runaway: A chain whose loss rises by more nats than this has diverged and is left out.
+        rmsprop_decay: Decay of the running mean of squared gradients.
+        rmsprop_stability: Added to its square root.
+        storage: Precision in which draws are kept; what is kept is what is evaluated.
+        seed: Seed of the chains.
+    """
+
+    components: tuple[str, ...] = ("all",)
+    sampler: Literal["rmsprop-sgld", "sgld"] = "rmsprop-sgld"
+    step_size: float = 1e-3
+    nbeta: float = 30.0
+    localization: float = 300.0
+    batch_contexts: int = 16
+    chains: int = 4
+    burn_in: int = 20
+    draws: int = 100
+    steps_between_draws: int = 2
+    pool_contexts: int = 256
+    reference_contexts: int = 64
+    runaway: float = 5.0
+    rmsprop_decay: float = 0.99
+    rmsprop_stability: float = 0.1
+    storage: Literal["float32", "float16"] = "float32"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for key in ("batch_contexts", "draws", "steps_between_draws", "pool_contexts", "reference_contexts"):
+            require(getattr(self, key) >= 1, f"sgld.{key} must be at least 1, got {getattr(self, key)}")
+        require(
+            self.chains >= 2 and self.chains % 2 == 0,
+            f"sgld.chains must be even and at least 2 (half against half gives the reliability), got {self.chains}",
+        )
+        require(self.burn_in >= 0, f"sgld.burn_in must not be negative, got {self.burn_in}")
+        require(self.step_size > 0, f"sgld.step_size must be positive, got {self.step_size}")
+        require(self.nbeta >= 0, f"sgld.nbeta must not be negative, got {self.nbeta}")
+        require(self.localization >= 0, f"sgld.localization must not be negative, got {self.localization}")
+        require(0 <= self.rmsprop_decay < 1, f"sgld.rmsprop_decay must lie in [0, 1), got {self.rmsprop_decay}")
+        require(self.rmsprop_stability > 0, f"sgld.rmsprop_stability must be positive, got {self.rmsprop_stability}")
+        require(bool(self.components), 'sgld.components is empty; name components or a group such as "all"')
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """How tokens are probed at the stored draws.
+
+    Args:
+        draws: "per-document" probes each document at its own random subset of the draws, so that errors are independent
+            between documents; "shared" probes all at the same subset, as the published runs do.
+        draws_per_document: Size of that subset, over all chains; half of it from either half of the chains.
+        documents_per_shard: Documents in one work item.
+        seed: Chooses the subsets.
+    """
+
+    draws: Literal["per-document", "shared"] = "per-document"
+    draws_per_document: int = 40
+    documents_per_shard: int = 8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(
+            self.draws_per_document >= 4 and self.draws_per_document % 2 == 0,
+            f"probe.draws_per_document must be even and at least 4, got {self.draws_per_document}",
+        )
+        require(
+            self.documents_per_shard >= 1,
+            f"probe.documents_per_shard must be at least 1, got {self.documents_per_shard}",
+        )
+
+
+@dataclass(frozen=True)
+class TapsConfig:
+    """Where the residual stream is read.
+
+    Args:
+        count: Number of evenly spaced intermediate layers.
+        contexts_per_shard: Contexts in one work item.
+    """
+
+    count: int = 4
+    contexts_per_shard: int = 64
+
+    def __post_init__(self) -> None:
+        require(self.count >= 1, f"taps.count must be at least 1, got {self.count}")
+        require(
+            self.contexts_per_shard >= 1, f"taps.contexts_per_shard must be at least 1, got {self.contexts_per_shard}"
+        )

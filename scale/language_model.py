@@ -1,0 +1,148 @@
+"""Loading a causal language model and its tokenizer, with every mistake named before any work is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from scale.architecture import Architecture, read_architecture
+from scale.config import ModelConfig
+from scale.errors import UserError
+from scale.store import file_digest
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A model in evaluation mode, none of its parameters asking for gradients, and where its parts are."""
+
+    model: nn.Module
+    architecture: Architecture
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @classmethod
+    def wrap(cls, model: nn.Module) -> LanguageModel:
+        model.eval().requires_grad_(False)
+        return cls(model, read_architecture(model))
+
+
+def choose_device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"model.device: {name!r} is not a device; use auto, cpu, cuda or cuda:0") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"model.device: {name} asked for, but torch sees no GPU; use cpu or auto")
+    return device
+
+
+def is_local(path: str) -> bool:
+    """A folder that exists, or a path that can only mean a folder; anything else is a name on the hub."""
+    return Path(path).exists() or path.startswith((".", "/", "~")) or path.count("/") > 1
+
+
+def check_folder(path: str) -> None:
+    """The mistakes that transformers would report in many lines, or only after a search of the network."""
+    folder = Path(path)
+    if not folder.is_dir():
+        raise UserError(f"model.path: {path} is not a folder; give a model folder or a name on the hub")
+    if not (folder / "config.json").is_file():
+        raise UserError(f"model.path: {path} has no config.json; it is not a model saved by transformers")
+    if not any(folder.glob("*.safetensors")) and not any(folder.glob("pytorch_model*.bin")):
+        raise UserError(f"model.path: {path} has no weights (model.safetensors); copy them into the folder")
+
+
+def reading(path: str) -> str:
+    return f"model.path: cannot read {path}"
+
+
+def load_config(config: ModelConfig) -> Any:
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    if not config.path:
+        raise UserError("model.path is empty; give a model folder or a name on the hub")
+    if is_local(config.path):
+        check_folder(config.path)
+    try:
+        found = AutoConfig.from_pretrained(config.path, revision=config.revision)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{reading(config.path)}: {first_line(error)}") from error
+    architectures = getattr(found, "architectures", None) or []
+    if architectures and not set(architectures) & set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()):
+        raise UserError(f"model.path: {config.path} holds {architectures[0]}, which is not a causal language model")
+    return found
+
+
+def first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]
+
+
+@lru_cache(maxsize=1)
+def load_language_model(config: ModelConfig) -> LanguageModel:
+    """The model of a run, kept for the life of the process."""
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    load_config(config)
+    device = choose_device(config.device)
+    logging.disable_progress_bar()
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            config.path, revision=config.revision, dtype=getattr(torch, config.dtype), output_loading_info=True
+        )
+        model, report = loaded
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"{reading(config.path)}: {first_line(error)}") from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise UserError(f"model.path: {config.path} lacks weights, {missing[0]} for one ({len(missing)} in all)")
+    return LanguageModel.wrap(model.to(device))
+
+
+def load_tokenizer(config: ModelConfig) -> Any:
+    """The model's own tokenizer, refused if it makes ids that the model has no embedding for."""
+    from transformers import AutoTokenizer
+
+    model_config = load_config(config)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(config.path, revision=config.revision)
+    except (OSError, ValueError) as error:
+        raise UserError(f"model.path: {config.path} has no tokenizer that loads: {first_line(error)}") from error
+    highest = max(tokenizer.get_vocab().values(), default=-1)
+    if highest < 0:
+        raise UserError(f"model.path: the tokenizer in {config.path} is empty; copy the model's tokenizer.json there")
+    if highest >= model_config.vocab_size:
+        raise UserError(
+            f"model.path: the tokenizer in {config.path} makes ids up to {highest}, "
+            f"the model embeds {model_config.vocab_size}; use the tokenizer the model was trained with"
+        )
+    return tokenizer
+
+
+def model_identity(config: ModelConfig) -> Mapping[str, str]:
+    """What the model is, by content: checksums of a folder's files, or the commit of a hub model."""
+    if is_local(config.path):
+        check_folder(config.path)
+        wanted = ("*.json", "*.safetensors", "*.bin", "*.txt", "*.model")
+        files = sorted({p for pattern in wanted for p in Path(config.path).glob(pattern)})
+        return {p.name: file_digest(p)[:16] for p in files}
+    return {"hub": config.path, "revision": config.revision, "commit": cached_commit(config)}
+
+
+def cached_commit(config: ModelConfig) -> str:
+    """The commit that the hub's cache holds for this revision, or "not downloaded"."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(config.path, "config.json", revision=config.revision)
+    return Path(found).parent.name if isinstance(found, str) else "not downloaded"

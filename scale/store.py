@@ -1,0 +1,183 @@
+"""How a stage's folder looks on disk: shards of named arrays, tables, and the manifest that vouches for them.
+
+A *shard* is a folder ``shards/00012/`` of ``.npy`` files. It is written beside its place and renamed into it, so a
+shard that exists is whole, and a run that was killed goes on with the first shard that does not exist. A stage
+collects its shards in ``NAME.part`` and is published by one rename, after which nothing in it changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scale.errors import UserError
+
+SHARDS = "shards"
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+
+def replace_atomically(temporary: Path, final: Path) -> None:
+    """Move a finished file or folder into place; whoever looks sees the whole of it or nothing."""
+    os.replace(temporary, final)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(content)
+    replace_atomically(temporary, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Sorted keys and a final newline, so that equal values are equal bytes."""
+    write_bytes(path, (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "wb") as file:
+        np.save(file, np.ascontiguousarray(array))
+    replace_atomically(temporary, path)
+
+
+def read_array(path: Path) -> np.ndarray:
+    """Memory-mapped: rows are read from disk when they are touched."""
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def write_table(path: Path, table: Any) -> None:
+    """Write a polars table; the same table gives the same bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    table.write_parquet(temporary, compression="zstd", statistics=False)
+    replace_atomically(temporary, path)
+
+
+def read_table(path: Path) -> Any:
+    import polars
+
+    return polars.read_parquet(path)
+
+
+def shard_name(index: int) -> str:
+    return f"{index:05d}"
+
+
+def shard_path(folder: Path, name: str) -> Path:
+    return folder / SHARDS / name
+
+
+def write_shard(folder: Path, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write all arrays of one shard and rename the shard into place."""
+    final = shard_path(folder, name)
+    temporary = final.with_name(final.name + ".tmp")
+    if temporary.exists():
+        shutil.rmtree(temporary)
+    temporary.mkdir(parents=True)
+    for key, array in arrays.items():
+        write_array(temporary / f"{key}.npy", array)
+    replace_atomically(temporary, final)
+
+
+class Shards:
+    """The shards of a stage, in order of their names, read without loading them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        place = folder / SHARDS
+        found = sorted(p.name for p in place.iterdir() if p.suffix != ".tmp") if place.is_dir() else []
+        if not found:
+            raise UserError(f"{folder}: holds no shards; run the stage again")
+        self.names: Sequence[str] = found
+
+    def read(self, name: str, array: str) -> np.ndarray:
+        return read_array(shard_path(self.folder, name) / f"{array}.npy")
+
+    def blocks(self, array: str) -> Iterator[np.ndarray]:
+        for name in self.names:
+            yield self.read(name, array)
+
+    def stack(self, array: str) -> np.ndarray:
+        """All shards of one array as one array in memory, first axis joined."""
+        return np.concatenate(list(self.blocks(array)))
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a published stage is: what it was made from, a checksum of every file, and a few facts about the result.
+
+    No times and no host names: the same inputs give the same manifest.
+    """
+
+    stage: str
+    made_from: dict[str, Any]
+    files: dict[str, dict[str, Any]]
+    facts: dict[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """Names the content of the stage, whatever it was made from: equal content, equal digest."""
+        canonical = json.dumps([self.files, self.facts], sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def file_digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
+    return {p.relative_to(folder).as_posix(): {"bytes": p.stat().st_size, "sha256": file_digest(p)} for p in paths}
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    write_json(
+        folder / MANIFEST,
+        {
+            "format": FORMAT,
+            "stage": manifest.stage,
+            "made_from": manifest.made_from,
+            "files": manifest.files,
+            "facts": manifest.facts,
+        },
+    )
+
+
+def read_manifest(folder: Path) -> Manifest:
+    path = folder / MANIFEST
+    try:
+        raw = read_json(path)
+        if raw["format"] != FORMAT:
+            raise UserError(
+                f"{path}: format {raw['format']}, this version reads {FORMAT}; delete {folder} and run again"
+            )
+        return Manifest(raw["stage"], raw["made_from"], raw["files"], raw["facts"])
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not a manifest ({error}); delete {folder} and run again") from error
+
+
+def publish(part: Path, final: Path) -> None:
+    """Swap a finished ``.part`` folder in; the stage it replaces is moved aside first and then removed."""
+    old = final.with_name(final.name + ".old")
+    if old.exists():
+        shutil.rmtree(old)
+    if final.exists():
+        replace_atomically(final, old)
+    replace_atomically(part, final)
+    if old.exists():
+        shutil.rmtree(old)

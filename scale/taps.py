@@ -1,0 +1,63 @@
+"""Stage `taps`: residual-stream activations of the measured tokens, at a few evenly spaced layers.
+
+Reads corpus/. Writes shards of ``activations`` (rows, taps x width), rows as in chi/. A row holds the stream at the
+position whose next token is the row's token: what the model knew when it predicted it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from scale.chi import MEASURED
+from scale.config import ModelConfig, TapsConfig
+from scale.corpus import read_rows
+from scale.engine import Item, Workspace
+from scale.errors import UserError
+from scale.forward import residual_stream
+from scale.language_model import LanguageModel, load_language_model
+from scale.store import shard_name
+
+
+def tap_layers(depth: int, count: int) -> list[int]:
+    """``count`` evenly spaced intermediate layers: the stream below block l, for l strictly between 0 and ``depth``."""
+    layers = [round(depth * (index + 1) / (count + 1)) for index in range(count)]
+    if len(set(layers)) < count or layers[0] < 1 or layers[-1] > depth:
+        raise UserError(
+            f"taps.count: a model of {depth} blocks has no {count} intermediate layers; use {depth - 1} or fewer"
+        )
+    return layers
+
+
+def tapped(language_model: LanguageModel, tokens: np.ndarray, layers: list[int]) -> np.ndarray:
+    """Activations of every row of some contexts, taps concatenated, float32."""
+    ids = torch.from_numpy(np.array(tokens)).long().to(language_model.device)
+    streams = residual_stream(language_model, ids, layers)
+    return torch.cat([s[:, :-1].flatten(0, 1).float() for s in streams], dim=1).cpu().numpy()
+
+
+def activations(corpus: Path, model: ModelConfig, layers: list[int], start: int, stop: int) -> Mapping[str, np.ndarray]:
+    """Work item: the taps of some of the measured contexts."""
+    tokens = read_rows(corpus, MEASURED).tokens[start:stop]
+    return {"activations": tapped(load_language_model(model), tokens, layers)}
+
+
+def make(work: Workspace, model: ModelConfig, settings: TapsConfig) -> dict[str, Any]:
+    corpus = work.inputs["corpus"]
+    architecture = load_language_model(model).architecture
+    layers = tap_layers(architecture.layers, settings.count)
+    contexts, step = len(read_rows(corpus, MEASURED).contexts), settings.contexts_per_shard
+    items = [
+        Item(
+            shard_name(index),
+            activations,
+            {"corpus": corpus, "model": model, "layers": layers, "start": start, "stop": min(start + step, contexts)},
+        )
+        for index, start in enumerate(range(0, contexts, step))
+    ]
+    work.engine.run(items, work.folder, "contexts", work.progress)
+    return {"layers": layers, "width": architecture.width}
