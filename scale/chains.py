@@ -41,8 +41,8 @@ class Perturbed:
         self.slots = Slots(language_model.model, component)
         self.trained = self.slots.read()
 
-    def set_offset(self, offset: np.ndarray | torch.Tensor) -> None:
-        added = torch.as_tensor(np.asarray(offset)).to(self.trained.device, self.trained.dtype)
+    def set_offset(self, offset: np.ndarray) -> None:
+        added = torch.from_numpy(np.array(offset)).to(self.trained.device, self.trained.dtype)
         self.slots.write(self.trained + added)
 
     def __enter__(self) -> Perturbed:

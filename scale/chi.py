@@ -125,18 +125,26 @@ def component_table(chi: Path, draws: Path, pools: Pools, nbeta: float) -> polar
     return polars.DataFrame(rows, schema_overrides={"layer": polars.Int32, "head": polars.Int32})
 
 
+def document_groups(contexts: polars.DataFrame, size: int) -> list[tuple[int, ...]]:
+    """The measured documents in runs of at most ``size``, none of which reaches across two splits."""
+    groups = []
+    for split in MEASURED:
+        documents = contexts.filter(polars.col("split") == split)["document"].unique(maintain_order=True).to_list()
+        groups += [tuple(documents[i : i + size]) for i in range(0, len(documents), size)]
+    return groups
+
+
 def make(work: Workspace, model: ModelConfig, sgld: SGLDConfig, settings: ProbeConfig) -> dict[str, Any]:
     corpus, draws = work.inputs["corpus"], work.inputs["draws"]
+    load_pools.cache_clear()  # a path may have been made again since this process last read it
     rows = read_rows(corpus, MEASURED)
-    documents = rows.contexts["document"].unique(maintain_order=True).to_list()
-    step = settings.documents_per_shard
     items = [
         Item(
             shard_name(index),
             measure,
-            {"corpus": corpus, "draws": draws, "model": model, "settings": settings, "documents": tuple(group)},
+            {"corpus": corpus, "draws": draws, "model": model, "settings": settings, "documents": group},
         )
-        for index, group in enumerate(documents[i : i + step] for i in range(0, len(documents), step))
+        for index, group in enumerate(document_groups(rows.contexts, settings.documents_per_shard))
     ]
     work.engine.run(items, work.folder, "documents", work.progress)
     pools = load_pools(draws, model)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -179,8 +180,14 @@ class Rows:
     def per_context(self) -> int:
         return self.tokens.shape[1] - 1
 
+    def ranges(self, step: int) -> list[tuple[int, int]]:
+        """Runs of at most ``step`` contexts, none of which reaches across two splits."""
+        ends = np.flatnonzero(np.diff(self.contexts["split"].rank("dense").to_numpy())) + 1
+        bounds = [0, *ends.tolist(), len(self.contexts)]
+        return [(a, min(a + step, stop)) for start, stop in pairwise(bounds) for a in range(start, stop, step)]
+
     def table(self) -> polars.DataFrame:
-        """row, context, position, token, document, split: ordered by context, then position."""
+        """row, context, position, token, document, split: as the contexts, then by position."""
         count, width = len(self.contexts), self.per_context
         repeat = {name: np.repeat(self.contexts[name].to_numpy(), width) for name in ("context", "document", "split")}
         return polars.DataFrame(
@@ -196,8 +203,9 @@ class Rows:
 
 
 def read_rows(corpus: Path, splits: tuple[str, ...]) -> Rows:
-    """The contexts of some splits, in the corpus's order."""
-    contexts = read_table(corpus / "contexts.parquet").filter(polars.col("split").is_in(splits))
+    """The contexts of some splits, one split after the other, each in the corpus's order."""
+    table = read_table(corpus / "contexts.parquet")
+    contexts = polars.concat([table.filter(polars.col("split") == split) for split in splits])
     return Rows(contexts, read_array(corpus / "tokens.npy")[contexts["context"].to_numpy()])
 
 

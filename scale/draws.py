@@ -103,6 +103,7 @@ SCHEMA = {
 
 def make(work: Workspace, model: ModelConfig, settings: SGLDConfig) -> dict[str, Any]:
     corpus = work.inputs["corpus"]
+    pool_tail.cache_clear()  # a path may have been made again since this process last read it
     language_model = load_language_model(model)
     components = [*chosen_components(language_model, settings), full(language_model.model)]
     by_start = sorted(components, key=lambda c: c.start)  # components of a layer share their prefix

@@ -8,12 +8,13 @@ import gzip
 import hashlib
 import importlib.util
 import json
+import os
 import re
 import sysconfig
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 from scale.errors import UserError
 from scale.seeds import seed_for
@@ -118,8 +119,8 @@ def _library_root() -> Path:
 
 def _is_prose(file: Path) -> bool:
     text = file.read_bytes().decode("utf-8", errors="surrogateescape")
-    visible = sum(not character.isspace() for character in text)
-    letters = sum(character.isalpha() for character in text)
+    visible = len(text) - sum(map(str.isspace, text))
+    letters = sum(map(str.isalpha, text))
     return _ESCAPED_BYTE.search(text) is None and 2 * letters > visible
 
 
@@ -139,9 +140,7 @@ def _files(kind: str, path: str | Path | None, pattern: str | None) -> list[tupl
     if kind == "python-stdlib":
         root = _library_root()
         return [(file.relative_to(root).as_posix(), file) for file in python_standard_library()]
-    root = Path(_given(path, kind)).expanduser()
-    if not root.exists():
-        raise UserError(f"corpus.path {root} does not exist")
+    root = _readable(Path(_given(path, kind)).expanduser())
     if root.is_file():
         return [(root.name, root)]
     pattern = pattern or PATTERNS[kind]
@@ -151,12 +150,20 @@ def _files(kind: str, path: str | Path | None, pattern: str | None) -> list[tupl
     return found
 
 
-def _open(file: Path) -> IO[bytes] | gzip.GzipFile:
-    """The file's bytes, unpacked when its name ends in .gz."""
+def _readable(path: Path) -> Path:
+    """The path, once it is known that it can be opened; otherwise one line that says why not."""
     try:
-        return gzip.open(file) if file.suffix == ".gz" else file.open("rb")
+        (os.scandir(path) if path.is_dir() else path.open("rb")).close()
+    except FileNotFoundError as error:
+        raise UserError(f"corpus.path {path} does not exist") from error
     except PermissionError as error:
-        raise UserError(f"corpus.path: no permission to read {file}") from error
+        raise UserError(f"corpus.path: no permission to read {path}") from error
+    return path
+
+
+def _open(file: Path) -> BinaryIO | gzip.GzipFile:
+    """The file's bytes, unpacked when its name ends in .gz."""
+    return gzip.open(_readable(file)) if file.suffix == ".gz" else _readable(file).open("rb")
 
 
 def _decode(data: bytes, where: str) -> str:
@@ -180,7 +187,7 @@ def _json_lines(name: str, file: Path, field: str) -> Iterator[Text]:
                 yield Text(f"{name}:{number}", _field(text, field, file, number))
 
 
-def _lines(stream: IO[bytes] | gzip.GzipFile, file: Path) -> Iterator[bytes]:
+def _lines(stream: BinaryIO | gzip.GzipFile | gzip.GzipFile, file: Path) -> Iterator[bytes]:
     try:
         yield from stream
     except (gzip.BadGzipFile, EOFError) as error:
@@ -206,8 +213,7 @@ def _string(value: object, column: str, where: str) -> str:
 def _parquet_rows(name: str, file: Path, column: str) -> Iterator[Text]:
     import polars as pl
 
-    with _open(file):  # says in our words when the file may not be read
-        table = pl.scan_parquet(file)
+    table = pl.scan_parquet(_readable(file))
     try:
         columns = table.collect_schema().names()
     except pl.exceptions.PolarsError as error:

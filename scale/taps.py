@@ -50,14 +50,13 @@ def make(work: Workspace, model: ModelConfig, settings: TapsConfig) -> dict[str,
     corpus = work.inputs["corpus"]
     architecture = load_language_model(model).architecture
     layers = tap_layers(architecture.layers, settings.count)
-    contexts, step = len(read_rows(corpus, MEASURED).contexts), settings.contexts_per_shard
     items = [
         Item(
             shard_name(index),
             activations,
-            {"corpus": corpus, "model": model, "layers": layers, "start": start, "stop": min(start + step, contexts)},
+            {"corpus": corpus, "model": model, "layers": layers, "start": start, "stop": stop},
         )
-        for index, start in enumerate(range(0, contexts, step))
+        for index, (start, stop) in enumerate(read_rows(corpus, MEASURED).ranges(settings.contexts_per_shard))
     ]
     work.engine.run(items, work.folder, "contexts", work.progress)
     return {"layers": layers, "width": architecture.width}

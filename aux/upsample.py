@@ -1,0 +1,60 @@
+"""Stage `upsampled`: PC coordinates predicted for the large corpus, one work item per few hundred contexts.
+
+Reads corpus/, taps/ (which layers) and aux/. Writes shards of ``coordinates`` (rows, P) and ``rows.parquet``.
+Activations go from the forward pass into the auxiliary model and never touch the disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from aux.config import UpsampleConfig
+from aux.model import AuxModel
+from scale.config import ModelConfig
+from scale.corpus import read_rows
+from scale.engine import Item, Workspace
+from scale.language_model import load_language_model
+from scale.store import read_manifest, shard_name, write_table
+from scale.taps import tapped
+
+PREDICTED = ("heldout", "upsample")
+
+
+@lru_cache(maxsize=1)
+def load_aux(folder: Path) -> AuxModel:
+    return AuxModel.load(folder)
+
+
+@torch.no_grad()
+def coordinates(
+    corpus: Path, aux: Path, model: ModelConfig, layers: tuple[int, ...], batch: int, start: int, stop: int
+) -> Mapping[str, np.ndarray]:
+    """Work item: predicted coordinates of every row of some contexts."""
+    language_model, predictor = load_language_model(model), load_aux(aux)
+    tokens = read_rows(corpus, PREDICTED).tokens[start:stop]
+    blocks = [
+        predictor(torch.from_numpy(tapped(language_model, tokens[i : i + batch], list(layers)))).numpy()
+        for i in range(0, len(tokens), batch)
+    ]
+    return {"coordinates": np.concatenate(blocks).astype(np.float32)}
+
+
+def make(work: Workspace, model: ModelConfig, config: UpsampleConfig) -> dict[str, Any]:
+    corpus, aux = work.inputs["corpus"], work.inputs["aux"]
+    load_aux.cache_clear()  # a path may have been made again since this process last read it
+    layers = tuple(read_manifest(work.inputs["taps"]).facts["layers"])
+    rows = read_rows(corpus, PREDICTED)
+    shared = {"corpus": corpus, "aux": aux, "model": model, "layers": layers, "batch": config.batch_contexts}
+    items = [
+        Item(shard_name(index), coordinates, {**shared, "start": start, "stop": stop})
+        for index, (start, stop) in enumerate(rows.ranges(config.contexts_per_shard))
+    ]
+    work.engine.run(items, work.folder, "contexts", work.progress)
+    write_table(work.folder / "rows.parquet", rows.table())
+    return {"rows": len(rows.contexts) * rows.per_context}

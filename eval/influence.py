@@ -1,0 +1,117 @@
+"""Bayesian influence: how a query's loss would respond if one training context were upweighted.
+
+Under the local posterior, d E[ℓ_q] / d(weight of z) = -Cov(ℓ_z, ℓ_q) per unit of nβ (Kreer et al. 2025). The
+covariance is taken over the draws of all chains, each about its own mean, so that drifts between chains do not enter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from scale.chains import Draws, Perturbed, draw_chain, mean_loss
+from scale.components import Component, full, select
+from scale.config import SGLDConfig
+from scale.errors import UserError
+from scale.estimate import reliability
+from scale.forward import Tail
+from scale.language_model import LanguageModel
+from scale.susceptibilities import as_contexts
+
+
+class CovarianceAccumulator:
+    """Cross-covariance of two vectors over draws, float64, by Welford's recurrence."""
+
+    def __init__(self, left: int, right: int) -> None:
+        self.count = 0
+        self.left, self.right = np.zeros(left), np.zeros(right)
+        self.comoment = np.zeros((left, right))
+
+    def update(self, left: np.ndarray, right: np.ndarray) -> None:
+        self.count += 1
+        gap = left - self.left
+        self.left += gap / self.count
+        self.right += (right - self.right) / self.count
+        self.comoment += np.outer(gap, right - self.right)
+
+
+@dataclass(frozen=True)
+class Influence:
+    """``values`` (queries, training), positive where upweighting the training context raises the query's loss.
+
+    ``halves`` are the same from either half of the chains, ``reliability`` their agreement over all pairs, and
+    ``excluded_chains`` how many chains diverged and were left out.
+    """
+
+    values: np.ndarray
+    halves: np.ndarray
+    reliability: float
+    excluded_chains: int
+
+
+@torch.no_grad()
+def context_losses(tail: Tail, batch: int = 32) -> np.ndarray:
+    """Mean loss of every context, float64."""
+    index = torch.arange(len(tail.tokens))
+    parts = [tail.subset(part).losses().double().mean(dim=1).cpu().numpy() for part in index.split(batch)]
+    return np.concatenate(parts)
+
+
+def chain_covariance(component: Component, draws: Draws, queries: Tail, training: Tail) -> CovarianceAccumulator:
+    """Covariance of query and training losses over the draws of one chain."""
+    sums = CovarianceAccumulator(len(queries.tokens), len(training.tokens))
+    with Perturbed(queries.language_model, component) as weights:
+        for offset in draws.offsets:
+            weights.set_offset(offset)
+            sums.update(context_losses(queries), context_losses(training))
+    return sums
+
+
+def half_influence(chains: list[CovarianceAccumulator]) -> np.ndarray:
+    """-Cov pooled within the chains of one half."""
+    freedom = sum(chain.count - 1 for chain in chains)
+    return -np.sum([chain.comoment for chain in chains], axis=0) / freedom
+
+
+def influence(
+    model: nn.Module,
+    queries: np.ndarray | torch.Tensor,
+    training: np.ndarray | torch.Tensor,
+    component: str = "full",
+    *,
+    sampler: SGLDConfig | None = None,
+    seed: int = 0,
+) -> Influence:
+    """Influence of every training context on every query context.
+
+    Args:
+        model: A causal language model of transformers.
+        queries: Token ids (queries, T).
+        training: Token ids (contexts, T); the chains are run on them.
+        component: Whose weights vary: "full", or a component's name.
+        sampler: Settings of the chains; their seed is replaced by ``seed``.
+        seed: Everything random follows from it.
+    """
+    settings = replace(sampler or SGLDConfig(), seed=seed)
+    asked, data = as_contexts("queries", queries, model), as_contexts("training", training, model)
+    language_model = LanguageModel.wrap(model)
+    part = full(model) if component == "full" else select(model, language_model.architecture, [component])[0]
+    tails = [
+        Tail(language_model, torch.from_numpy(ids).long().to(language_model.device), part.start)
+        for ids in (asked, data)
+    ]
+    pool = tails[1].subset(torch.arange(min(settings.pool_contexts, len(data))))
+    trained = mean_loss(pool.subset(torch.arange(min(settings.reference_contexts, len(pool.tokens)))))
+    halves: list[list[CovarianceAccumulator]] = [[], []]
+    for chain in range(settings.chains):
+        draws = draw_chain(language_model, part, pool, chain, settings)
+        if not draws.diverged(trained, settings.runaway):
+            halves[2 * chain // settings.chains].append(chain_covariance(part, draws, *tails))
+    if not all(halves):
+        raise UserError(f"influence: too many chains diverged at step size {settings.step_size:g}; use a smaller one")
+    both = np.stack([half_influence(half) for half in halves])
+    agreement = reliability(both.reshape(2, -1).T[:, :, None])[0]
+    return Influence(both.mean(axis=0), both, float(agreement), settings.chains - sum(map(len, halves)))

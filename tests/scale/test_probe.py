@@ -1,0 +1,112 @@
+"""Measured parts against brute force: every loss of every draw stored, then plain numpy."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from conftest import VOCABULARY, make_model
+from scale.chains import draw_chain, mean_loss
+from scale.components import Component, Slots, full, select
+from scale.config import ProbeConfig, SGLDConfig
+from scale.forward import Tail
+from scale.language_model import LanguageModel
+from scale.probe import Pool, probe_document
+
+GENERATOR = np.random.default_rng(0)
+TOKENS = GENERATOR.integers(0, VOCABULARY, (3, 16))
+REFERENCE = torch.from_numpy(GENERATOR.integers(0, VOCABULARY, (6, 16)))
+SAMPLER = SGLDConfig(
+    step_size=1e-4, chains=2, burn_in=3, draws=4, steps_between_draws=1, batch_contexts=2, reference_contexts=4
+)
+EVERYTHING = ProbeConfig(draws_per_document=8)  # all four draws of both chains: nothing left to chance
+
+
+@pytest.fixture(scope="module")
+def language_model() -> LanguageModel:
+    return LanguageModel.wrap(make_model("gpt_neox"))
+
+
+def pool_of(language_model: LanguageModel, component: Component) -> Pool:
+    tail = Tail(language_model, REFERENCE, component.start)
+    chains = [draw_chain(language_model, component, tail, chain, SAMPLER) for chain in range(2)]
+    trained = mean_loss(tail.subset(torch.arange(4)))
+    return Pool(
+        component,
+        ([chains[0].offsets], [chains[1].offsets]),
+        (chains[0].loss[None] - trained, chains[1].loss[None] - trained),
+    )
+
+
+@pytest.fixture(scope="module")
+def pools(language_model: LanguageModel) -> list[Pool]:
+    parts = select(language_model.model, language_model.architecture, ["l1h0", "l2 mlp", "unembed"])
+    return [pool_of(language_model, part) for part in [*parts, full(language_model.model)]]
+
+
+def stored_losses(
+    language_model: LanguageModel, component: Component, offsets: np.ndarray, ids: torch.Tensor
+) -> np.ndarray:
+    """Token losses (draws, rows) by the plain full forward, one draw after another."""
+    slots = Slots(language_model.model, component)
+    trained, found = slots.read(), []
+    for offset in [*offsets, None]:
+        slots.write(trained if offset is None else trained + torch.from_numpy(np.array(offset)))
+        with torch.no_grad():
+            logits = language_model.model(ids, use_cache=False).logits[:, :-1]
+        found.append(
+            functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none").double().numpy()
+        )
+    return np.stack(found)
+
+
+def test_parts_equal_those_of_stored_traces(language_model: LanguageModel, pools: list[Pool]) -> None:
+    measured = probe_document(language_model, TOKENS, 7, pools[:-1], pools[-1], EVERYTHING)
+    ids = torch.from_numpy(TOKENS)
+    for index, pool in enumerate(pools):
+        for half in range(2):
+            losses = stored_losses(language_model, pool.component, pool.offsets[half][0], ids)
+            reference = stored_losses(language_model, pool.component, pool.offsets[half][0], REFERENCE[:4]).mean(axis=1)
+            phi = reference[:-1] - reference[-1]
+            assert np.allclose(phi, pool.phi[half][0], atol=1e-6)
+            delta = losses[:-1] - losses[-1] - phi[:, None]
+            if pool.component.kind == "full":
+                assert np.allclose(measured.full[:, half], delta.mean(axis=0), atol=1e-5)
+                continue
+            covariance = [np.cov(phi, delta[:, t])[0, 1] for t in range(delta.shape[1])]
+            scale = np.abs(covariance).max()
+            assert scale > 1e-6
+            assert np.allclose(measured.covariance[:, half, index], covariance, atol=0.01 * scale)
+            assert np.allclose(measured.shift[:, half, index], delta.mean(axis=0), atol=1e-5)
+    assert np.allclose(measured.loss, losses[-1], atol=1e-5)
+
+
+def test_documents_have_draws_of_their_own_unless_shared(language_model: LanguageModel, pools: list[Pool]) -> None:
+    def shift(document: int, draws: str) -> np.ndarray:
+        settings = ProbeConfig(draws=draws, draws_per_document=4)  # type: ignore[arg-type]
+        return probe_document(language_model, TOKENS[:1], document, pools[:-1], pools[-1], settings).shift
+
+    assert np.array_equal(shift(0, "per-document"), shift(0, "per-document"))
+    assert any(not np.array_equal(shift(0, "per-document"), shift(d, "per-document")) for d in range(1, 4))
+    assert np.array_equal(shift(0, "shared"), shift(5, "shared"))
+
+
+def test_contexts_of_a_document_are_measured_alone_or_together(
+    language_model: LanguageModel, pools: list[Pool]
+) -> None:
+    together = probe_document(language_model, TOKENS, 1, pools[:-1], pools[-1], EVERYTHING).shift
+    alone = [
+        probe_document(language_model, TOKENS[i : i + 1], 1, pools[:-1], pools[-1], EVERYTHING).shift for i in range(3)
+    ]
+    assert np.allclose(together, np.concatenate(alone), atol=1e-5)
+
+
+def test_a_chain_that_ran_away_is_known(language_model: LanguageModel) -> None:
+    component = select(language_model.model, language_model.architecture, ["l1 mlp"])[0]
+    tail = Tail(language_model, REFERENCE, component.start)
+    wild = SGLDConfig(
+        sampler="sgld", step_size=10.0, chains=2, burn_in=0, draws=5, steps_between_draws=2, batch_contexts=2
+    )
+    assert draw_chain(language_model, component, tail, 0, wild).diverged(mean_loss(tail), wild.runaway)
+    calm = draw_chain(language_model, component, tail, 0, SAMPLER)
+    assert not calm.diverged(mean_loss(tail), SAMPLER.runaway)

@@ -1,0 +1,94 @@
+"""Shards, manifests and publication."""
+
+from pathlib import Path
+
+import numpy as np
+import polars
+import pytest
+
+from scale.errors import UserError
+from scale.store import (
+    MANIFEST,
+    Manifest,
+    Shards,
+    describe_files,
+    publish,
+    read_manifest,
+    shard_path,
+    write_json,
+    write_manifest,
+    write_shard,
+    write_table,
+)
+
+
+def test_shards_come_back_in_order_and_joined(tmp_path: Path) -> None:
+    whole = np.arange(24, dtype=np.float32).reshape(8, 3)
+    for index, start in ((1, 5), (0, 0)):  # written out of order
+        write_shard(tmp_path, f"{index:05d}", {"a": whole[start : 5 if index == 0 else 8]})
+    shards = Shards(tmp_path)
+    assert list(shards.names) == ["00000", "00001"]
+    assert np.array_equal(shards.stack("a"), whole)
+    assert isinstance(shards.read("00001", "a"), np.memmap)
+
+
+def test_a_shard_cut_off_while_it_was_written_does_not_exist(tmp_path: Path) -> None:
+    write_shard(tmp_path, "00000", {"a": np.zeros(2)})
+    half = shard_path(tmp_path, "00001.tmp")
+    half.mkdir()
+    (half / "a.npy").write_bytes(b"half")
+    assert list(Shards(tmp_path).names) == ["00000"]
+    write_shard(tmp_path, "00001", {"a": np.ones(2)})
+    assert np.array_equal(Shards(tmp_path).stack("a"), [0, 0, 1, 1])
+
+
+def test_a_folder_without_shards_is_a_users_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no shards"):
+        Shards(tmp_path)
+
+
+def test_equal_tables_are_equal_bytes(tmp_path: Path) -> None:
+    table = polars.DataFrame({"a": np.arange(1000), "b": ["x"] * 1000})
+    write_table(tmp_path / "one.parquet", table)
+    write_table(tmp_path / "two.parquet", table.clone())
+    write_table(tmp_path / "other.parquet", table.reverse())
+    one, two, other = (tmp_path / f"{name}.parquet" for name in ("one", "two", "other"))
+    assert one.read_bytes() == two.read_bytes()
+    assert one.read_bytes() != other.read_bytes()
+
+
+def manifest_of(folder: Path, made_from: dict[str, str]) -> Manifest:
+    return Manifest("chi", made_from, describe_files(folder), {"rows": 3})
+
+
+def test_the_digest_names_content_and_nothing_else(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", [1, 2])
+    first, second = manifest_of(tmp_path, {"k": "1"}), manifest_of(tmp_path, {"k": "2"})
+    assert first.digest == second.digest
+    write_json(tmp_path / "a.json", [1, 3])
+    assert manifest_of(tmp_path, {"k": "1"}).digest != first.digest
+
+
+def test_a_manifest_comes_back_and_does_not_vouch_for_itself(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"x": 1})
+    manifest = manifest_of(tmp_path, {"sgld.draws": "2"})
+    write_manifest(tmp_path, manifest)
+    assert read_manifest(tmp_path) == manifest
+    assert describe_files(tmp_path) == manifest.files
+
+
+def test_a_spoilt_manifest_is_named(tmp_path: Path) -> None:
+    (tmp_path / MANIFEST).write_text("{", encoding="utf-8")
+    with pytest.raises(UserError, match=str(tmp_path / MANIFEST)):
+        read_manifest(tmp_path)
+
+
+def test_publishing_replaces_the_whole_folder(tmp_path: Path) -> None:
+    part, final = tmp_path / "chi.part", tmp_path / "chi"
+    final.mkdir()
+    (final / "stale").write_text("old", encoding="utf-8")
+    part.mkdir()
+    (part / "new").write_text("new", encoding="utf-8")
+    publish(part, final)
+    assert [p.name for p in final.iterdir()] == ["new"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["chi"]
