@@ -1,0 +1,87 @@
+"""Settings of the auxiliary model and of upsampling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from scale.errors import UserError
+
+
+@dataclass(frozen=True)
+class AuxConfig:
+    """Settings of the auxiliary model.
+
+    Args:
+        estimator: Which susceptibility is predicted: `two-chain`, or the `covariance` within restricted chains alone.
+        pcs: Number of principal components to predict; by default as many as `explained` asks for.
+        explained: Share of the variance of standardised susceptibilities that the predicted components hold.
+        expansion: Width of the hidden layer, as a multiple of the width named by `expansion_of`.
+        expansion_of: What `expansion` multiplies: the width of the `residual` stream, or of the whole `input`.
+        l1: Weight of the mean absolute hidden activation in the loss.
+        epochs: Most passes over the training tokens.
+        patience: Epochs without a better validation score after which training stops.
+        batch_size: Tokens per optimiser step.
+        learning_rate: Peak learning rate of AdamW; it falls to zero along a cosine.
+        weight_decay: Decoupled weight decay of AdamW.
+        validation_share: Share of the training documents that choose the epoch and the ridge penalty.
+        precision: Arithmetic of training, in Lightning's words.
+        bootstrap: Resamplings of documents behind every interval of the accuracy table.
+        seed: Seed of initial weights, order of tokens, validation documents and resampling.
+    """
+
+    estimator: Literal["two-chain", "covariance"] = "two-chain"
+    pcs: int | None = None
+    explained: float = 0.95
+    expansion: int = 16
+    expansion_of: Literal["residual", "input"] = "residual"
+    l1: float = 1e-3
+    epochs: int = 40
+    patience: int = 6
+    batch_size: int = 512
+    learning_rate: float = 1e-3
+    weight_decay: float = 1.0
+    validation_share: float = 0.1
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    bootstrap: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("expansion", "epochs", "patience", "batch_size", "bootstrap"):
+            _require_at_least(f"aux.{name}", getattr(self, name), 1)
+        for name in ("l1", "weight_decay", "seed"):
+            _require_at_least(f"aux.{name}", getattr(self, name), 0)
+        if self.pcs is not None:
+            _require_at_least("aux.pcs", self.pcs, 1)
+        if not 0 < self.explained <= 1:
+            raise UserError(f"aux.explained must be above 0 and at most 1, got {self.explained}")
+        if not self.learning_rate > 0:
+            raise UserError(f"aux.learning_rate must be above 0, got {self.learning_rate}")
+        if not 0 < self.validation_share < 1:
+            raise UserError(f"aux.validation_share must lie between 0 and 1, got {self.validation_share}")
+
+    def hidden_width(self, residual: int, inputs: int) -> int:
+        """Width of the hidden layer for a residual stream and an input of these widths."""
+        return self.expansion * (residual if self.expansion_of == "residual" else inputs)
+
+
+@dataclass(frozen=True)
+class UpsampleConfig:
+    """Settings of the prediction over the large corpus.
+
+    Args:
+        batch_contexts: Contexts per forward pass.
+        contexts_per_shard: Contexts in one work item.
+    """
+
+    batch_contexts: int = 16
+    contexts_per_shard: int = 256
+
+    def __post_init__(self) -> None:
+        _require_at_least("upsample.batch_contexts", self.batch_contexts, 1)
+        _require_at_least("upsample.contexts_per_shard", self.contexts_per_shard, 1)
+
+
+def _require_at_least(key: str, value: float, least: float) -> None:
+    if not value >= least:
+        raise UserError(f"{key} must be at least {least}, got {value}")

@@ -1,0 +1,210 @@
+"""Training of the auxiliary model, resumable after any epoch with the same weights bit for bit."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import signal
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from aux.config import AuxConfig
+from aux.model import AuxModel, AuxShape
+from aux.moments import BLOCK_ROWS, ColumnMoments, Columns
+from aux.rows import ShardedRows, validation_rows
+from scale.errors import UserError
+
+MADE_FROM_FILE = "training.json"
+#: Settings that say what the targets are or how they are judged; training itself only sees the targets.
+NOT_TRAINING = ("estimator", "pcs", "explained", "bootstrap")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model, which rows validated it, and what is worth recording."""
+
+    model: AuxModel
+    validation: np.ndarray
+    facts: dict[str, Any]
+
+
+def train(
+    inputs: Sequence[np.ndarray],
+    targets: Sequence[np.ndarray],
+    documents: np.ndarray,
+    config: AuxConfig,
+    *,
+    residual_width: int,
+    folder: Path | None = None,
+    progress: bool = False,
+    accelerator: str = "auto",
+) -> Trained:
+    """Train on shards of inputs (rows, I) and targets (rows, P); `documents` names the document of every row.
+
+    With a `folder`, the state after every epoch is kept there in `last.ckpt` (and what it was made from in
+    `training.json`): calling again with the same arguments goes on from it, or returns at once if training had
+    finished. The files may be deleted afterwards. The model returned is that of the epoch with the best mean Pearson
+    correlation on the validation documents, on the CPU.
+    """
+    pairs = ShardedRows(inputs), ShardedRows(targets)
+    _check_lengths(*pairs, documents)
+    validation = validation_rows(documents, config.validation_share, config.seed)
+    statistics = [_column_statistics(rows, ~validation) for rows in pairs]
+    model = _fresh_model(statistics, config, residual_width)
+    if folder is not None:
+        _refuse_other_training(folder, {"settings": _settings(config), "data": _fingerprint(documents, statistics)})
+    best = _fit(model, pairs, validation, config, folder, progress, accelerator)
+    model.load_state_dict(best.weights)
+    return Trained(model.cpu().eval(), validation, _facts(model, best, validation, documents))
+
+
+def _check_lengths(inputs: ShardedRows, targets: ShardedRows, documents: np.ndarray) -> None:
+    if not len(inputs) == len(targets) == len(documents):
+        raise UserError(
+            "aux: inputs, targets and documents must have the same rows, "
+            f"got {len(inputs)}, {len(targets)} and {len(documents)}"
+        )
+
+
+def _column_statistics(rows: ShardedRows, training: np.ndarray) -> Columns:
+    """Column means and standard deviations over the training rows, which must be finite."""
+    moments = ColumnMoments(rows.width)
+    chosen = np.flatnonzero(training)
+    for start in range(0, len(chosen), BLOCK_ROWS):
+        moments.update(rows.take(chosen[start : start + BLOCK_ROWS]))
+    columns = moments.result()
+    wrong = np.flatnonzero(~np.isfinite(columns.mean + columns.std))
+    if len(wrong):
+        raise UserError(
+            f"aux: column {wrong[0]} of the training data ({rows.width} columns) holds values that are not finite"
+        )
+    return columns
+
+
+def _fresh_model(statistics: Sequence[Columns], config: AuxConfig, residual_width: int) -> AuxModel:
+    """The initial model, which knows the training statistics of inputs and targets."""
+    inputs, targets = (len(columns.mean) for columns in statistics)
+    model = AuxModel(AuxShape(inputs, config.hidden_width(residual_width, inputs), targets), seed=config.seed)
+    for name, columns in zip(("input", "target"), statistics, strict=True):
+        getattr(model, f"{name}_mean").copy_(torch.from_numpy(columns.mean))
+        getattr(model, f"{name}_scale").copy_(torch.from_numpy(columns.scale()))
+    return model
+
+
+def _settings(config: AuxConfig) -> dict[str, Any]:
+    return {name: value for name, value in asdict(config).items() if name not in NOT_TRAINING}
+
+
+def _fingerprint(documents: np.ndarray, statistics: Sequence[Columns]) -> str:
+    """A digest of the documents and the column statistics: it changes with any row of the training data."""
+    digest = hashlib.sha256(np.ascontiguousarray(documents, dtype=np.int64).tobytes())
+    for columns in statistics:
+        digest.update(columns.mean.tobytes() + columns.std.tobytes())
+    return digest.hexdigest()
+
+
+def _refuse_other_training(folder: Path, made_from: dict[str, Any]) -> None:
+    """Note what training starts from; stop if the folder holds the state of a different training."""
+    path = folder / MADE_FROM_FILE
+    if path.exists():
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        before, now = ({**entry["settings"], "data": entry["data"]} for entry in (earlier, made_from))
+        changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+        if changed:
+            raise UserError(f"{folder} holds a training with another aux.{changed[0]}: delete the folder to start anew")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".part")
+    unfinished.write_text(json.dumps(made_from, indent=2) + "\n", encoding="utf-8")
+    os.replace(unfinished, path)
+
+
+def _fit(
+    model: AuxModel,
+    pairs: tuple[ShardedRows, ShardedRows],
+    validation: np.ndarray,
+    config: AuxConfig,
+    folder: Path | None,
+    progress: bool,
+    accelerator: str,
+) -> Any:
+    """Run Lightning's loop, from the checkpoint in `folder` if there is one; returns the best epoch's keeper."""
+    # Lightning takes seconds to import, and nothing else needs it.
+    import lightning
+    from lightning.pytorch.plugins.environments import LightningEnvironment
+
+    from aux.data import AuxData, PairedRows
+    from aux.fitting import CHECKPOINT_FILE, AuxLightning, KeepBest
+
+    with _contained():
+        data = AuxData(PairedRows(*pairs), validation, batch_size=config.batch_size, seed=config.seed)
+        keeper = KeepBest(config.patience, folder)
+        trainer = lightning.Trainer(
+            accelerator=accelerator,
+            devices=1,
+            precision=config.precision,
+            # One process whatever the scheduler: under `srun` Lightning would otherwise count the job's tasks.
+            plugins=[LightningEnvironment()],
+            max_epochs=config.epochs,
+            deterministic=True,
+            callbacks=[keeper],
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=progress,
+            num_sanity_val_steps=0,
+        )
+        module = AuxLightning(model, config, total_steps=config.epochs * len(data.training_order))
+        checkpoint = folder / CHECKPOINT_FILE if folder is not None else None
+        resumed = str(checkpoint) if checkpoint is not None and checkpoint.exists() else None
+        trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True)
+    return keeper
+
+
+@contextlib.contextmanager
+def _contained() -> Iterator[None]:
+    """Lightning without tips and hints, and without what it leaves behind in the process.
+
+    It switches deterministic algorithms on, and answers Ctrl-C by ignoring any further one and exiting.
+    """
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    interrupt = signal.getsignal(signal.SIGINT)
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning\.")
+            yield
+    except SystemExit as stopped:
+        raise KeyboardInterrupt from stopped
+    finally:
+        if signal.getsignal(signal.SIGINT) is not interrupt:
+            signal.signal(signal.SIGINT, interrupt)
+        torch.use_deterministic_algorithms(deterministic)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _facts(model: AuxModel, best: Any, validation: np.ndarray, documents: np.ndarray) -> dict[str, Any]:
+    return {
+        **asdict(model.shape),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "training_rows": int((~validation).sum()),
+        "validation_rows": int(validation.sum()),
+        "validation_documents": len(np.unique(documents[validation])),
+        "epochs": len(best.history),
+        "best_epoch": best.best_epoch,
+        "validation_pearson": best.history[best.best_epoch]["validation_pearson"],
+        "history": best.history,
+    }

@@ -1,0 +1,198 @@
+"""Support of clusters: are the tokens of a cluster, found in predictions, also close in what was measured?
+
+Legend: N tokens, C components, B random sets per cluster, G groups of exchangeable tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+import polars as pl
+from scipy.stats import false_discovery_control
+
+from eval.config import LeakageConfig
+from scale.errors import UserError
+
+#: Random sets whose dispersion exceeds the cluster's by no more than rounding count as equal to it.
+ROUNDING = 1e-9
+
+
+def cluster_support(
+    chi: np.ndarray,
+    labels: np.ndarray,
+    *,
+    groups: np.ndarray | None = None,
+    second: np.ndarray | None = None,
+    permutations: int = LeakageConfig.permutations,
+    min_members: int = LeakageConfig.min_members,
+    seed: int = LeakageConfig.seed,
+) -> pl.DataFrame:
+    """Test every cluster with at least `min_members` members among the measured tokens.
+
+    The statistic is the dispersion, the mean squared distance of a set's vectors to their own mean. It is compared with
+    sets of the same size drawn at random from all N tokens; with `groups` (such as the target token), sets with as many
+    tokens of every group as the cluster has, so that what is tested is closeness beyond sharing a group. With
+    `second`, a measurement of the same tokens at independent draws, the dispersion is the mean inner product of the two
+    deviations, (x - x̄)·(y - ȳ): finite-draw error that similar tokens share within one measurement then cancels
+    on average.
+
+    Args:
+        chi: Measured vectors (N, C), standardised.
+        labels: Cluster of every token, -1 for none.
+        groups: Group of every token, any integers.
+        second: The independent measurement (N, C).
+        permutations: Random sets per cluster.
+        min_members: Fewest members that are tested.
+        seed: Seed of the random sets; a cluster's sets depend on it and on the cluster's number alone.
+
+    Returns:
+        A table of `cluster`, `members`, `effect` (how many standard deviations of the random sets the dispersion lies
+        below their mean), `relative` (dispersion over that mean: 1 is no closer, 0 is identical), `p` (one-sided,
+        (1 + random sets at most as dispersed) / (1 + B)) and `p_corrected` (Benjamini and Hochberg).
+    """
+    _check_shapes(chi, labels, groups, second)
+    first = _centred(chi)
+    other = first if second is None else _centred(second)
+    pool = _Pool.of(np.zeros(len(labels), dtype=np.int64) if groups is None else groups)
+    clusters = _tested_clusters(labels, min_members)
+    members = [np.flatnonzero(labels == cluster) for cluster in clusters]
+    sizes = np.array([len(rows) for rows in members], dtype=np.int64)
+    bounds = np.concatenate([[0], np.cumsum(sizes)])
+    flat = np.concatenate([*members, np.empty(0, dtype=np.int64)])
+    norms = (first * other).sum(axis=1)
+    keys = np.asarray(clusters, dtype=np.int64)
+    dispersions = _dispersions(first, other, norms, flat, bounds, keys, *pool.arrays(), permutations, seed)
+    return _table(clusters, sizes, dispersions)
+
+
+def _check_shapes(chi: np.ndarray, labels: np.ndarray, groups: np.ndarray | None, second: np.ndarray | None) -> None:
+    if chi.ndim != 2 or len(labels) != len(chi):
+        raise UserError(f"support: labels must name a cluster per row, got {labels.shape} labels for {chi.shape}")
+    if groups is not None and len(groups) != len(chi):
+        raise UserError(f"support: groups must name a group per row, got {groups.shape} groups for {chi.shape}")
+    if second is not None and second.shape != chi.shape:
+        raise UserError(f"support: the second measurement must have the shape {chi.shape}, got {second.shape}")
+
+
+def _centred(values: np.ndarray) -> np.ndarray:
+    centred = np.asarray(values, dtype=np.float64)
+    return np.ascontiguousarray(centred - centred.mean(axis=0))
+
+
+def _tested_clusters(labels: np.ndarray, min_members: int) -> np.ndarray:
+    clusters, sizes = np.unique(labels[labels >= 0], return_counts=True)
+    return clusters[sizes >= min_members]
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """Tokens sorted by group: group g holds `tokens[starts[g]:starts[g + 1]]`; `group_of` is every token's group."""
+
+    tokens: np.ndarray
+    starts: np.ndarray
+    group_of: np.ndarray
+
+    @classmethod
+    def of(cls, groups: np.ndarray) -> _Pool:
+        _, group_of, counts = np.unique(groups, return_inverse=True, return_counts=True)
+        return cls(np.argsort(group_of, kind="stable"), np.concatenate([[0], np.cumsum(counts)]), group_of)
+
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return self.tokens, self.starts, self.group_of
+
+
+def _table(clusters: np.ndarray, sizes: np.ndarray, dispersions: np.ndarray) -> pl.DataFrame:
+    """Effects and p-values from dispersions (clusters, 1 + B), the cluster's own first."""
+    own, random = dispersions[:, :1], dispersions[:, 1:]
+    mean, std = random.mean(axis=1), random.std(axis=1)
+    below = (random <= own + ROUNDING * np.abs(own)).sum(axis=1)
+    p = (1 + below) / (1 + random.shape[1])
+    gap = mean - own[:, 0]
+    return pl.DataFrame(
+        {
+            "cluster": clusters.astype(np.int32),
+            "members": sizes.astype(np.int32),
+            "effect": np.divide(gap, std, out=np.zeros_like(gap), where=std > ROUNDING * np.abs(mean)),
+            "relative": np.divide(own[:, 0], mean, out=np.ones_like(mean), where=mean != 0),
+            "p": p,
+            "p_corrected": false_discovery_control(p) if len(p) else p,
+        }
+    )
+
+
+@numba.njit(cache=True)
+def _next_random(state: np.uint64) -> tuple[np.uint64, np.uint64]:
+    """One step of splitmix64: the new state and 64 random bits."""
+    state += np.uint64(0x9E3779B97F4A7C15)
+    bits = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state, bits ^ (bits >> np.uint64(31))
+
+
+@numba.njit(cache=True)
+def _draw_distinct(
+    state: np.uint64, pool: np.ndarray, count: int, stamp: int, stamps: np.ndarray, out: np.ndarray
+) -> np.uint64:
+    """A uniformly random set of `count` tokens of the pool into `out` (Floyd's method; `stamps` marks the chosen)."""
+    for filled in range(count):
+        last = len(pool) - count + filled
+        state, bits = _next_random(state)
+        # The remainder's bias is below pool size / 2^64.
+        token = pool[np.int64(bits % np.uint64(last + 1))]
+        if stamps[token] == stamp:
+            token = pool[last]
+        stamps[token] = stamp
+        out[filled] = token
+    return state
+
+
+@numba.njit(cache=True)
+def _dispersion(first: np.ndarray, second: np.ndarray, norms: np.ndarray, rows: np.ndarray) -> float:
+    """Mean of (x - x̄)·(y - ȳ) over the rows: mean of x·y less x̄·ȳ."""
+    width = first.shape[1]
+    sum_first, sum_second, sum_norms = np.zeros(width), np.zeros(width), 0.0
+    for row in rows:
+        sum_norms += norms[row]
+        for column in range(width):
+            sum_first[column] += first[row, column]
+            sum_second[column] += second[row, column]
+    size = len(rows)
+    return sum_norms / size - (sum_first * sum_second).sum() / (size * size)
+
+
+@numba.njit(cache=True, parallel=True)
+def _dispersions(
+    first: np.ndarray,
+    second: np.ndarray,
+    norms: np.ndarray,
+    flat: np.ndarray,
+    bounds: np.ndarray,
+    keys: np.ndarray,
+    tokens: np.ndarray,
+    starts: np.ndarray,
+    group_of: np.ndarray,
+    permutations: int,
+    seed: int,
+) -> np.ndarray:
+    """Dispersion of every cluster (column 0) and of its matched random sets, clusters in parallel."""
+    result = np.empty((len(keys), 1 + permutations))
+    for index in numba.prange(len(keys)):
+        members = flat[bounds[index] : bounds[index + 1]]
+        result[index, 0] = _dispersion(first, second, norms, members)
+        wanted = np.sort(group_of[members])
+        stamps = np.zeros(len(norms), dtype=np.int64)
+        chosen = np.empty(len(members), dtype=np.int64)
+        state, mixed = _next_random(np.uint64(seed))
+        state = mixed ^ (np.uint64(keys[index]) * np.uint64(0xD1342543DE82EF95))
+        for permutation in range(permutations):
+            begin = 0
+            while begin < len(wanted):
+                group = wanted[begin]
+                end = np.searchsorted(wanted, group, side="right")
+                pool = tokens[starts[group] : starts[group + 1]]
+                state = _draw_distinct(state, pool, end - begin, permutation + 1, stamps, chosen[begin:end])
+                begin = end
+            result[index, 1 + permutation] = _dispersion(first, second, norms, chosen)
+    return result
