@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from balmer.config import RunConfig
@@ -60,6 +61,16 @@ def find_run_file(target: str) -> Path:
     return path
 
 
+def check_yaml(path: Path) -> None:
+    """Refuse what is not a mapping of keys, in words that name the file."""
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if found is not None and not isinstance(found, dict):
+        raise UserError(f"{path}: expected keys such as folder, model and corpus, found {type(found).__name__}")
+
+
 def settings_parser(program: str, description: str) -> ArgumentParser:
     parser = ArgumentParser(prog=program, description=description, exit_on_error=False, usage=f"{program} [options]")
     parser.add_argument("--config", action="config", help="A run file.")
@@ -99,6 +110,7 @@ def resolved(parsed: Any) -> RunConfig:
 def read_run(target: str, flags: Sequence[str] = ()) -> RunConfig:
     """The configuration of a run file or run folder, with flags on top."""
     path = find_run_file(target)
+    check_yaml(path)
     parser = settings_parser("balmer run", "")
     extra = ["--folder", str(path.parent)] if Path(target).is_dir() else []
     return resolved(parse(parser, ["--config", str(path), *extra, *flags]))

@@ -122,7 +122,7 @@ class SGLDConfig:
     steps_between_draws: int = 2
     pool_contexts: int = 256
     reference_contexts: int = 64
-    runaway: float = 5.0
+    runaway: float = 10.0
     rmsprop_decay: float = 0.99
     rmsprop_stability: float = 0.1
     storage: Literal["float32", "float16"] = "float32"

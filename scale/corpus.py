@@ -166,7 +166,13 @@ def make(work: Workspace, model: ModelConfig, config: CorpusConfig) -> dict[str,
             work.progress.say(
                 f"  {split}: the corpus gives {counts[f'{split}_contexts']} contexts of {asked} asked for"
             )
-    return {"documents": len(collected.documents), "short_documents": len(collected.short), **counts}
+    return {
+        "model": Path(model.path).name,
+        "corpus": Path(config.path).name or config.kind,
+        "documents": len(collected.documents),
+        "short_documents": len(collected.short),
+        **counts,
+    }
 
 
 @dataclass(frozen=True)

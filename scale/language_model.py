@@ -110,18 +110,22 @@ def load_language_model(config: ModelConfig) -> LanguageModel:
     return LanguageModel.wrap(model.to(device))
 
 
+#: One of these holds a tokenizer's vocabulary; without any, transformers makes up an empty tokenizer.
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
+
+
 def load_tokenizer(config: ModelConfig) -> Any:
     """The model's own tokenizer, refused if it makes ids that the model has no embedding for."""
     from transformers import AutoTokenizer
 
     model_config = load_config(config)
+    if is_local(config.path) and not any((Path(config.path) / name).is_file() for name in TOKENIZER_FILES):
+        raise UserError(f"model.path: {config.path} has no tokenizer; copy the model's tokenizer.json there")
     try:
         tokenizer = AutoTokenizer.from_pretrained(config.path, revision=config.revision)
     except (OSError, ValueError) as error:
         raise UserError(f"model.path: {config.path} has no tokenizer that loads: {first_line(error)}") from error
     highest = max(tokenizer.get_vocab().values(), default=-1)
-    if highest < 0:
-        raise UserError(f"model.path: the tokenizer in {config.path} is empty; copy the model's tokenizer.json there")
     if highest >= model_config.vocab_size:
         raise UserError(
             f"model.path: the tokenizer in {config.path} makes ids up to {highest}, "

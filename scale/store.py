@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,22 @@ def replace_atomically(temporary: Path, final: Path) -> None:
     os.replace(temporary, final)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+@contextmanager
+def written(path: Path) -> Iterator[Path]:
+    """A temporary path to write to, moved into place when the block ends; what the system refuses names the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(content)
+    try:
+        yield temporary
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
     replace_atomically(temporary, path)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    with written(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -47,11 +59,11 @@ def read_json(path: Path) -> Any:
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        np.save(file, np.ascontiguousarray(array))
-    replace_atomically(temporary, path)
+    """As `numpy.save`, but a full disk is reported as one (`numpy.save` loses the system's reason)."""
+    values = np.ascontiguousarray(array)
+    with written(path) as temporary, open(temporary, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(values))
+        file.write(values.reshape(-1).view(np.uint8).data)
 
 
 def read_array(path: Path) -> np.ndarray:
@@ -61,10 +73,8 @@ def read_array(path: Path) -> np.ndarray:
 
 def write_table(path: Path, table: Any) -> None:
     """Write a polars table; the same table gives the same bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    table.write_parquet(temporary, compression="zstd", statistics=False)
-    replace_atomically(temporary, path)
+    with written(path) as temporary:
+        table.write_parquet(temporary, compression="zstd")
 
 
 def read_table(path: Path) -> Any:

@@ -1,0 +1,101 @@
+"""What the search finds where there is nothing to find, and the conductance that it rarely goes below there.
+
+The null is a standard normal of the same number of points and dimensions, joined and walked in the same way. The
+lower tail of its sweeps' conductances is taken as exponential below u, the end of the lowest tenth,
+
+    expected(c) = walks * share_below_u * exp(-(u - c) / mean excess below u),
+
+which overstates the tail of a bounded quantity: a threshold put where this equals the asked number of false clusters
+errs on the strict side. One threshold serves all sizes; it is set by the large sets, whose conductance is least.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from cluster.config import ClusterConfig
+from cluster.graph import graph_from_neighbours
+from cluster.neighbours import knn
+from cluster.pagerank import Vector, WalkGraph
+from cluster.walks import search_graph
+
+#: A calibrated threshold is never above this: below it more of a cluster's weight stays inside than leaves
+#: (a community in the weak sense of Radicchi et al., PNAS 2004).
+WEAK_COMMUNITY = 0.5
+TAIL_SHARE = 0.1
+FEWEST_IN_TAIL = 10
+
+
+@dataclass(frozen=True)
+class Null:
+    """The search on structureless data.
+
+    Args:
+        table: The best sweep of every walk: size, conductance.
+        walks: How many walks a search of all of it would commit: those in the table when it was searched to the
+            end, otherwise at most one more for each vertex still unvisited.
+    """
+
+    table: pl.DataFrame
+    walks: int
+
+    def expected_below(self, conductance: float) -> float:
+        """Expected number of walks on the null that find a set of at most this conductance."""
+        return LowerTail.fit(self.table["conductance"].to_numpy()).share_below(conductance) * self.walks
+
+    def threshold(self, expected_false: float) -> float:
+        """The conductance below which `expected_false` sets are expected, at most `WEAK_COMMUNITY`."""
+        tail = LowerTail.fit(self.table["conductance"].to_numpy())
+        return float(np.clip(tail.quantile(expected_false / self.walks), 0.0, WEAK_COMMUNITY))
+
+
+@dataclass(frozen=True)
+class LowerTail:
+    """A sorted sample whose lowest values are continued by an exponential."""
+
+    values: Vector
+    count: int
+
+    @classmethod
+    def fit(cls, sample: Vector) -> "LowerTail":
+        """The tail is the lowest tenth of the sample, ten values at least."""
+        wanted = max(FEWEST_IN_TAIL, int(TAIL_SHARE * len(sample)))
+        return cls(np.sort(sample), min(wanted, len(sample) - 1))
+
+    @property
+    def edge(self) -> float:
+        """The least value that is not in the tail."""
+        return float(self.values[self.count])
+
+    @property
+    def excess(self) -> float:
+        """Mean distance of the tail's values from its edge."""
+        return float(np.mean(self.edge - self.values[: self.count]))
+
+    def share_below(self, value: float) -> float:
+        """Share of the distribution at or below a value: counted above the tail's edge, fitted below it."""
+        if value >= self.edge:
+            return float(np.searchsorted(self.values, value, side="right")) / len(self.values)
+        if self.excess == 0:
+            return 0.0
+        return self.count / len(self.values) * float(np.exp((value - self.edge) / self.excess))
+
+    def quantile(self, share: float) -> float:
+        """The value with this share of the distribution below it."""
+        below = share * len(self.values)
+        if below >= self.count:
+            return float(self.values[min(int(below), len(self.values) - 1)])
+        return self.edge - self.excess * float(np.log(self.count / below))
+
+
+def search_null(points: int, dimensions: int, config: ClusterConfig, *, threads: int | None = None) -> Null:
+    """Search a standard normal of this many points, stopping after `config.null_seeds` walks."""
+    normal = np.random.default_rng([config.seed, points, dimensions])
+    distances, neighbours, _ = knn(
+        normal.standard_normal((points, dimensions), dtype=np.float32), config.k, recall=config.recall
+    )
+    graph = WalkGraph.from_matrix(graph_from_neighbours(distances, neighbours, weights=config.weights))
+    # a threshold that no set meets: every walk is a rejected one and rules out what it visited
+    found = search_graph(graph, config, -1.0, most_walks=config.null_seeds, threads=threads)
+    return Null(found.sweeps.select("size", "conductance"), len(found.sweeps) + found.unvisited)

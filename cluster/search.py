@@ -1,0 +1,112 @@
+"""From vectors or a graph to clusters."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from scipy import sparse
+
+from cluster.config import ClusterConfig, Visited, Weights
+from cluster.graph import graph_from_neighbours
+from cluster.neighbours import knn
+from cluster.null import Null, search_null
+from cluster.pagerank import WalkGraph, default_epsilon
+from cluster.walks import search_graph
+from scale.errors import UserError
+
+NO_NULL = Null(pl.DataFrame(schema={"size": pl.Int32, "conductance": pl.Float64}), 0)
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """What a search found, and what the same search finds in structureless data.
+
+    Args:
+        labels: Cluster of each point, -1 for none (int32).
+        table: One row per cluster: cluster, size, conductance, volume, seed_row.
+        sweeps: The best sweep of every walk: seed_row, size, conductance, accepted.
+        null: The best sweep of every walk on the null: size, conductance; empty if none was searched.
+        graph: The symmetric weighted graph that was searched.
+        max_conductance: The largest conductance that was accepted.
+        expected_false: Clusters expected at it in the null; NaN if none was searched.
+        epsilon: The residual per degree at which walks stopped.
+        recall: Share of true neighbours in the graph; NaN if the graph was given.
+    """
+
+    labels: npt.NDArray[np.int32]
+    table: pl.DataFrame
+    sweeps: pl.DataFrame
+    null: pl.DataFrame
+    graph: sparse.csr_array
+    max_conductance: float
+    expected_false: float
+    epsilon: float
+    recall: float
+
+
+def find_clusters(
+    X: Any,
+    *,
+    k: int = ClusterConfig.k,
+    alpha: float = ClusterConfig.alpha,
+    epsilon: float | None = ClusterConfig.epsilon,
+    min_size: int = ClusterConfig.min_size,
+    max_conductance: float | None = ClusterConfig.max_conductance,
+    expected_false: float = ClusterConfig.expected_false,
+    visited: Visited = ClusterConfig.visited,
+    refine: bool = ClusterConfig.refine,
+    weights: Weights = ClusterConfig.weights,
+    recall: float = ClusterConfig.recall,
+    null_seeds: int = ClusterConfig.null_seeds,
+    seed: int = ClusterConfig.seed,
+    threads: int | None = None,
+) -> Clusters:
+    """Clusters among the rows of X (already whitened, if they should be), or in a symmetric scipy sparse graph.
+
+    With a graph `max_conductance` must be given; k, weights, recall and the null then play no part. `threads` are all
+    of the machine's by default; the clusters do not depend on them.
+    """
+    config = ClusterConfig(
+        k=k, alpha=alpha, epsilon=epsilon, min_size=min_size, max_conductance=max_conductance,
+        expected_false=expected_false, visited=visited, refine=refine, weights=weights,
+        recall=recall, null_seeds=null_seeds, seed=seed,
+    )  # fmt: skip
+    if sparse.issparse(X):
+        return cluster_graph(X, config, threads=threads)
+    return cluster_vectors(np.asarray(X), config, threads=threads)
+
+
+def cluster_vectors(X: npt.NDArray[Any], config: ClusterConfig, *, threads: int | None = None) -> Clusters:
+    """Join the rows of X into a graph, calibrate on the null of the same shape, and search."""
+    distances, neighbours, recall = knn(X, config.k, recall=config.recall, seed=config.seed)
+    graph = graph_from_neighbours(distances, neighbours, weights=config.weights)
+    null = search_null(len(X), X.shape[1], config, threads=threads) if config.null_seeds else NO_NULL
+    threshold = null.threshold(config.expected_false) if config.max_conductance is None else config.max_conductance
+    return _search(graph, config, threshold, null, recall, threads)
+
+
+def cluster_graph(graph: Any, config: ClusterConfig, *, threads: int | None = None) -> Clusters:
+    """Search a graph as it is given."""
+    if config.max_conductance is None:
+        raise UserError("cluster.max_conductance must be given with a graph: there is no null to calibrate it on")
+    return _search(sparse.csr_array(graph), config, config.max_conductance, NO_NULL, float("nan"), threads)
+
+
+def _search(
+    graph: sparse.csr_array, config: ClusterConfig, threshold: float, null: Null, recall: float, threads: int | None
+) -> Clusters:
+    walk_graph = WalkGraph.from_matrix(graph)
+    found = search_graph(walk_graph, config, threshold, threads=threads)
+    return Clusters(
+        labels=found.labels,
+        table=found.table,
+        sweeps=found.sweeps,
+        null=null.table,
+        graph=graph,
+        max_conductance=threshold,
+        expected_false=null.expected_below(threshold) if null.walks else float("nan"),
+        epsilon=default_epsilon(walk_graph.volume) if config.epsilon is None else config.epsilon,
+        recall=recall,
+    )

@@ -1,0 +1,189 @@
+"""The demo's training: its batches, its schedule, and that a stopped training ends where an unbroken one ends."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
+
+from balmer.demo.model_card import export, losses, repeated_sequences, unigram_loss
+from balmer.demo.text import END, Corpus
+from balmer.demo.train import (
+    Recipe,
+    Training,
+    batch_at,
+    decay_start,
+    examples_at,
+    learning_rate_at,
+    model_config,
+    train_step,
+)
+from scale.errors import UserError
+
+RECIPE = Recipe(steps=40, batch=4, context=16, warmup=4, learning_rate=3e-3)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerFast:
+    words = {END: 0} | {f"w{index}": index for index in range(1, 50)}
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel(words, unk_token=END)), eos_token=END)
+
+
+@pytest.fixture(scope="module")
+def stream() -> torch.Tensor:
+    return torch.randint(50, (1000,), generator=torch.Generator().manual_seed(1))
+
+
+def advance(training: Training, stream: torch.Tensor, steps: int) -> list[float]:
+    recipe = training.recipe
+    values = []
+    for step in range(training.step, training.step + steps):
+        values.append(train_step(training.model, training.optimizer, stream, recipe, step))
+    training.step += steps
+    return values
+
+
+def test_an_epoch_shows_every_token_at_most_once_and_nearly_all() -> None:
+    numbers = torch.arange(1000)
+    per_epoch = (1000 - 16) // 16 // 4
+    seen = torch.cat([batch_at(numbers, RECIPE, step).flatten() for step in range(per_epoch)])
+    assert len(seen.unique()) == len(seen) > 1000 - 7 * 16
+    following = [batch_at(numbers, RECIPE, step)[:, 0] % 16 for step in (0, per_epoch, 2 * per_epoch)]
+    assert len({int(offsets[0]) for offsets in following}) > 1
+    assert all((offsets == offsets[0]).all() for offsets in following)
+
+
+def test_batches_are_runs_of_the_text_and_follow_the_seed() -> None:
+    numbers = torch.arange(1000)
+    batch = batch_at(numbers, RECIPE, 3)
+    assert batch.shape == (4, 16)
+    assert (batch.diff(dim=1) == 1).all()
+    assert torch.equal(batch, batch_at(numbers, RECIPE, 3))
+    assert not torch.equal(batch, batch_at(numbers, replace(RECIPE, seed=1), 3))
+
+
+def test_examples_before_the_copies_are_the_text_and_its_next_tokens(stream: torch.Tensor) -> None:
+    contexts = batch_at(stream, RECIPE, 3)
+    inputs, targets = examples_at(stream, RECIPE, 3, 50)
+    assert torch.equal(inputs, contexts[:, :-1])
+    assert torch.equal(targets, contexts[:, 1:])
+
+
+def test_of_a_copy_only_what_copying_foretells_is_learnt(stream: torch.Tensor) -> None:
+    recipe = replace(RECIPE, context=64, copies=2, copies_after=5)
+    text = batch_at(stream, recipe, 4)
+    assert torch.equal(examples_at(stream, recipe, 4, 3072)[0], text[:, :-1])
+    periods = set()
+    for step in range(5, 25):
+        inputs, targets = examples_at(stream, recipe, step, 3072)
+        assert torch.equal(inputs[:2], batch_at(stream, recipe, step)[:2, :-1])
+        assert (targets[:2] >= 0).all()
+        for row, wanted in zip(inputs[2:].tolist(), targets[2:].tolist(), strict=True):
+            period = next(shift for shift in range(1, 63) if row[shift:] == row[:-shift])
+            assert wanted[:period] == [-100] * period
+            assert wanted[period:-1] == row[period + 1 :]
+            assert wanted[-1] == row[63 - period]
+            assert 0 not in row
+            periods.add(period)
+    assert len(periods) > 10
+
+
+def test_the_rate_rises_rests_and_falls_to_zero() -> None:
+    rates = [learning_rate_at(step, RECIPE) for step in range(RECIPE.steps)]
+    assert rates[:4] == pytest.approx([0.00075, 0.0015, 0.00225, 0.003])
+    assert set(rates[4 : decay_start(RECIPE) + 1]) == {0.003}
+    assert torch.tensor(rates[decay_start(RECIPE) :]).diff().lt(0).all()
+    assert 0 < rates[-1] < 0.003 / 10
+
+
+def test_until_the_fall_the_rate_knows_nothing_of_the_end() -> None:
+    longer = replace(RECIPE, steps=400)
+    before = range(decay_start(RECIPE) + 1)
+    assert [learning_rate_at(step, RECIPE) for step in before] == [learning_rate_at(step, longer) for step in before]
+
+
+def test_training_learns_a_rule(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    """In a text that counts up, the next word is certain; the frequencies of words say nothing."""
+    values = advance(Training(RECIPE, tokenizer, tmp_path), torch.arange(2000) % 50, RECIPE.steps)
+    assert values[0] > 3.5
+    assert values[-1] < 1.5
+
+
+def test_a_stopped_training_ends_where_an_unbroken_one_ends(
+    tokenizer: PreTrainedTokenizerFast, stream: torch.Tensor, tmp_path: Path
+) -> None:
+    unbroken = Training(RECIPE, tokenizer, tmp_path)
+    advance(unbroken, stream, 12)
+    stopped = Training(replace(RECIPE, steps=30), tokenizer, tmp_path)
+    advance(stopped, stream, 7)
+    stopped.save()
+    torch.manual_seed(99)
+    resumed = Training(RECIPE, tokenizer, tmp_path)
+    resumed.resume()
+    assert resumed.step == 7
+    advance(resumed, stream, 5)
+    for ours, theirs in zip(resumed.model.parameters(), unbroken.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert not torch.equal(stopped.model.get_output_embeddings().weight, resumed.model.get_output_embeddings().weight)
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    training = Training(RECIPE, tokenizer, tmp_path)
+    training.step = decay_start(RECIPE) + 1
+    training.save()
+    Training(RECIPE, tokenizer, tmp_path).resume()
+    for other in (replace(RECIPE, steps=41), replace(RECIPE, seed=1)):
+        with pytest.raises(UserError, match="another recipe"):
+            Training(other, tokenizer, tmp_path).resume()
+
+
+@pytest.mark.parametrize("name", ["steps", "batch", "context"])
+def test_nothing_can_be_trained_on_nothing(name: str) -> None:
+    with pytest.raises(UserError, match=rf"^{name} must be at least 1, got 0$"):
+        replace(RECIPE, **{name: 0})
+
+
+def test_copies_leave_room_for_text() -> None:
+    with pytest.raises(UserError, match=r"^copies must leave room for text in a batch of 4, got 4$"):
+        replace(RECIPE, copies=4)
+
+
+def test_losses_are_those_of_the_next_token(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    model = Training(RECIPE, tokenizer, tmp_path).model.eval()
+    contexts = repeated_sequences(50, 0, count=40, length=8)
+    with torch.no_grad():
+        logits = model(input_ids=contexts).logits
+    expected = -logits.log_softmax(-1)[:, :-1].gather(2, contexts[:, 1:, None])[..., 0]
+    torch.testing.assert_close(losses(model, contexts), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_repeated_sequences_repeat_and_leave_out_the_end_token() -> None:
+    for end in (0, 7, 9):
+        contexts = repeated_sequences(10, end, count=50, length=6)
+        assert torch.equal(contexts[:, 1:7], contexts[:, 7:])
+        assert set(contexts[:, 1:].flatten().tolist()) == set(range(10)) - {end}
+
+
+def test_unigram_loss_is_the_entropy_where_nothing_is_unseen() -> None:
+    tokens = torch.tensor([0] * 3000 + [1] * 1000)
+    assert unigram_loss(tokens, tokens, 2) == pytest.approx(0.5623, abs=1e-3)
+
+
+def test_what_is_exported_is_what_was_trained(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = Path(__file__).parents[2] / "balmer" / "demo" / "model"
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    torch.manual_seed(3)
+    stream = torch.randint(3072, (400,))
+    training = Training(replace(RECIPE, steps=1), tokenizer, tmp_path / "work")
+    export(training.model, tokenizer, Corpus(stream, stream, 1200, 1), tmp_path / "out", vars(training.recipe), 1)
+    stored = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)
+    for (name, ours), theirs in zip(training.model.named_parameters(), stored.parameters(), strict=True):
+        assert torch.equal(ours.half().float(), theirs), name
+    assert AutoTokenizer.from_pretrained(tmp_path / "out").get_vocab() == tokenizer.get_vocab()
+    assert "Step 1 of 1," in (tmp_path / "out" / "README.md").read_text()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["out"]
+    assert model_config(tokenizer).vocab_size == 3072

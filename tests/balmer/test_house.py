@@ -1,0 +1,102 @@
+"""The shape of the house: which way imports run, and what the front door offers."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import balmer
+
+ROOT = Path(__file__).resolve().parents[2]
+#: What each folder may import of the others.
+BELOW = {
+    "scale": set(),
+    "aux": {"scale"},
+    "cluster": {"scale"},
+    "eval": {"scale", "aux", "cluster"},
+    "balmer": {"scale", "aux", "cluster", "eval"},
+}
+
+
+def imports_of(source: str) -> set[str]:
+    """Top-level packages a module imports, at any depth of its code."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+def arrows_back(folder: str, source: str) -> set[str]:
+    return (imports_of(source) & set(BELOW)) - BELOW[folder] - {folder}
+
+
+@pytest.mark.parametrize("folder", BELOW)
+def test_imports_run_one_way(folder: str) -> None:
+    files = sorted((ROOT / folder).rglob("*.py"))
+    assert len(files) > 3
+    back = {f: arrows_back(folder, f.read_text(encoding="utf-8")) for f in files}
+    assert {str(f.relative_to(ROOT)): names for f, names in back.items() if names} == {}
+
+
+def test_an_arrow_that_runs_back_is_seen() -> None:
+    assert arrows_back("scale", "def f():\n    from aux.model import AuxModel") == {"aux"}
+    assert arrows_back("cluster", "import aux.model") == {"aux"}
+    assert arrows_back("eval", "from cluster.graph import knn_graph") == set()
+
+
+@pytest.mark.parametrize("folder", BELOW)
+def test_eval_is_never_rebound(folder: str) -> None:
+    """`import eval.x` would hide the builtin in that module."""
+    for file in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                assert not any(a.name.split(".")[0] == "eval" and not a.asname for a in node.names), file
+
+
+@pytest.mark.parametrize("name", balmer.__all__)
+def test_every_public_name_is_there_and_says_what_it_is(name: str) -> None:
+    found = getattr(balmer, name)
+    assert callable(found)
+    assert found.__doc__
+
+
+def test_the_list_of_public_names_is_one_list() -> None:
+    assert set(balmer.HOMES) == set(balmer.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        balmer.nonsense  # noqa: B018
+
+
+def test_a_package_of_another_distribution_in_the_way_is_named(tmp_path: Path) -> None:
+    (tmp_path / "cluster").mkdir()
+    (tmp_path / "cluster" / "__init__.py").write_text("", encoding="utf-8")
+    code = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]; import balmer"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert answer.returncode != 0
+    assert answer.stderr.strip().endswith(
+        f"the package 'cluster' is taken by {tmp_path / 'cluster'}; install Balmer into an environment of its own"
+    )
+
+
+def test_nothing_heavy_is_imported_at_the_door() -> None:
+    code = "import sys, balmer, balmer.cli; print(sorted({'torch', 'transformers', 'lightning', 'faiss'} & set(sys.modules)))"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert answer.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["doctor", "--help"]])
+def test_help_is_instant(arguments: list[str]) -> None:
+    """Under a second of processor time: what the machine does besides does not count."""
+    code = f"""
+import atexit, sys, time
+atexit.register(lambda: print(time.process_time(), file=sys.stderr))
+from balmer.cli import main
+main({arguments!r})
+"""
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert "usage" in answer.stdout
+    assert float(answer.stderr.strip().splitlines()[-1]) < 1.0
