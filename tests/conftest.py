@@ -11,7 +11,7 @@ import pytest
 import torch
 
 VOCABULARY = 320
-WORDS = "alpha beta gamma delta def return self value index for in range if else not None True x y z".split()
+WORDS = """alpha beta gamma delta def return self value index for in range if else not None True x y z""".split()  # noqa: SIM905
 
 
 def sentence(rng: random.Random, words: int) -> str:

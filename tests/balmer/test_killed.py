@@ -7,8 +7,9 @@ import sys
 import time
 from pathlib import Path
 
-from balmer.stages import NAMES
 from runs import content, write_run_file
+
+from balmer.stages import NAMES
 
 ROOT = Path(__file__).resolve().parents[2]
 

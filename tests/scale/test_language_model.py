@@ -5,8 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-
 from conftest import make_model, make_tokenizer
+
 from scale.config import ModelConfig
 from scale.errors import UserError
 from scale.language_model import load_language_model, load_tokenizer, model_identity
@@ -19,9 +19,13 @@ def copied(tmp_path: Path, model_folder: Path) -> Path:
 
 def refuse(folder: Path | str, match: str) -> None:
     with pytest.raises(UserError, match=match) as error:
-        load_tokenizer(ModelConfig(path=str(folder)))
-        load_language_model(ModelConfig(path=str(folder)))
+        load_all(ModelConfig(path=str(folder)))
     assert "\n" not in str(error.value)
+
+
+def load_all(config: ModelConfig) -> None:
+    load_tokenizer(config)
+    load_language_model(config)
 
 
 def test_a_good_folder_loads_in_evaluation_mode_without_gradients(model_folder: Path) -> None:

@@ -1,0 +1,39 @@
+"""What the doctor finds, and that it says what is bad."""
+
+from pathlib import Path
+
+import pytest
+from runs import write_run_file
+
+from balmer import doctor
+from balmer.cli import main
+
+
+def test_the_machine_and_the_libraries_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    for word in ("python", "torch", "cores", "GiB of memory", "faiss build"):
+        assert word in said
+    assert "BAD" not in said
+
+
+def test_the_disk_that_the_draws_need(
+    tmp_path: Path,
+    model_folder: Path,
+    text_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Offsets of every component and of the whole model, float32, 2 chains x 4 draws: as a run wrote them."""
+    run_file = write_run_file(tmp_path / "run.yaml", tmp_path / "out", model_folder, text_folder)
+    assert main(["run", str(run_file), "--until", "draws", "--quiet"]) == 0
+    written = sum(p.stat().st_size - 128 for p in (tmp_path / "out" / "draws").rglob("offsets.npy"))
+    from balmer.runfile import read_run
+
+    whole, parts = doctor.parameter_count(read_run(str(run_file)))
+    assert (whole + parts) * 4 * 2 * 4 == written
+    assert main(["doctor", str(run_file)]) == 0
+    assert f"{whole:,} parameters" in capsys.readouterr().out
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda place: type("Usage", (), {"free": 10})())
+    assert main(["doctor", str(run_file)]) == 1
+    assert "BAD  draws" in capsys.readouterr().out
