@@ -7,7 +7,6 @@ Activations go from the forward pass into the auxiliary model and never touch th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from aux.config import UpsampleConfig
 from aux.model import AuxModel
 from scale.config import ModelConfig
 from scale.corpus import read_rows
-from scale.engine import Item, Workspace
+from scale.engine import Item, Workspace, per_worker
 from scale.language_model import load_language_model
 from scale.store import read_manifest, shard_name, write_table
 from scale.taps import tapped
@@ -26,7 +25,7 @@ from scale.taps import tapped
 PREDICTED = ("heldout", "upsample")
 
 
-@lru_cache(maxsize=1)
+@per_worker
 def load_aux(folder: Path) -> AuxModel:
     return AuxModel.load(folder)
 
@@ -47,7 +46,7 @@ def coordinates(
 
 def make(work: Workspace, model: ModelConfig, config: UpsampleConfig) -> dict[str, Any]:
     corpus, aux = work.inputs["corpus"], work.inputs["aux"]
-    load_aux.cache_clear()  # a path may have been made again since this process last read it
+    load_aux.forget()  # a path may have been made again since this process last read it
     layers = tuple(read_manifest(work.inputs["taps"]).facts["layers"])
     rows = read_rows(corpus, PREDICTED)
     shared = {"corpus": corpus, "aux": aux, "model": model, "layers": layers, "batch": config.batch_contexts}

@@ -10,6 +10,7 @@ from cluster.config import ClusterConfig
 from cluster.report.config import ReportConfig
 from eval.config import LeakageConfig
 from scale.config import CorpusConfig, ModelConfig, ProbeConfig, SGLDConfig, TapsConfig
+from scale.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class RunConfig:
     Args:
         folder: The run folder; made if it does not exist.
         engine: Where work items run: in this process.
+        workers: Items at a time, each with a copy of the model and one thread; 0 takes one per processor core.
         model: The language model.
         corpus: The text.
         sgld: Posterior draws.
@@ -33,6 +35,7 @@ class RunConfig:
 
     folder: str = ""
     engine: Literal["local"] = "local"
+    workers: int = 1
     model: ModelConfig = field(default_factory=ModelConfig)
     corpus: CorpusConfig = field(default_factory=lambda: CorpusConfig(kind="python-stdlib"))
     sgld: SGLDConfig = field(default_factory=SGLDConfig)
@@ -43,3 +46,7 @@ class RunConfig:
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     leakage: LeakageConfig = field(default_factory=LeakageConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
+
+    def __post_init__(self) -> None:
+        if self.workers < 0:
+            raise UserError(f"workers must be 0 (one per processor core) or more, got {self.workers}")

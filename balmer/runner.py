@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import shutil
 import sys
@@ -54,13 +55,18 @@ def chosen(first: str | None, last: str | None) -> range:
     return range(start, stop + 1)
 
 
+def available_cores() -> int:
+    """Processor cores this process may use, which can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Runner:
     """Makes the stages of one run."""
 
     def __init__(self, config: RunConfig, progress: Progress, engine: Engine | None = None) -> None:
         self.config, self.progress = config, progress
         self.folder = RunFolder(Path(config.folder))
-        self.engine = engine or LocalEngine()
+        self.engine = engine or LocalEngine(config.workers or available_cores())
 
     def run(self, first: str | None = None, last: str | None = None, overwrite: bool = False) -> list[str]:
         """Make what is missing or stale, and everything from ``first`` on whatever its state; names what was made."""

@@ -18,6 +18,9 @@ from scipy import sparse
 from cluster.pagerank import Vector, Vertices, WalkGraph
 from scale.errors import UserError
 
+#: Volume, as a share of the graph's, that is no more than the rounding of sums.
+ROUNDING = 1e-12
+
 
 @dataclass(frozen=True)
 class Sweep:
@@ -56,7 +59,7 @@ def sweep_cut(graph: Any, p: Any) -> Sweep:
     if len(values) != len(walk_graph):
         raise UserError(f"p has {len(values)} entries and the graph {len(walk_graph)} vertices")
     rank = np.full(len(values), -1, np.int32)
-    return sweep_walk(walk_graph, values, np.flatnonzero(values > 0).astype(np.int32), rank, walk_graph.volume)
+    return sweep_walk(walk_graph, values, np.flatnonzero(values > 0).astype(np.int32), rank, np.inf)
 
 
 def sweep_walk(graph: WalkGraph, p: Vector, support: Vertices, rank: Vertices, most_volume: float) -> Sweep:
@@ -90,7 +93,7 @@ def sweep(indptr, indices, weights, degree, total, p, support, rank, most_volume
             elif rank[v] >= 0:
                 cut -= 2.0 * weights[edge]
         smaller = min(inside, total - inside)
-        if smaller > 0.0:
+        if smaller > ROUNDING * total:
             conductance[position] = max(cut, 0.0) / smaller
         volume[position] = inside
         reached = position + 1
@@ -113,7 +116,7 @@ def set_conductance(indptr, indices, weights, degree, total, members, rank):  # 
     for u in members:
         rank[u] = -1
     smaller = min(inside, total - inside)
-    return (cut / smaller if smaller > 0.0 else 1.0), inside
+    return (cut / smaller if smaller > ROUNDING * total else 1.0), inside
 
 
 @numba.njit(cache=True, nogil=True)

@@ -48,7 +48,7 @@ class Prefix(NamedTuple):
 
 
 class Walker:
-    """Runs walks on one graph in threads, each with a workspace of its own (28 bytes for each vertex)."""
+    """Runs walks on one graph in threads, each with a workspace of its own (32 bytes for each vertex)."""
 
     def __init__(
         self, graph: WalkGraph, config: ClusterConfig, max_conductance: float, threads: int | None = None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from scale.config import ModelConfig, ProbeConfig, SGLDConfig
 from scale.corpus import read_rows
 from scale.diagnostics import mixing
 from scale.draws import component_named, read_draws
-from scale.engine import Item, Workspace
+from scale.engine import Item, Workspace, per_worker
 from scale.errors import UserError
 from scale.estimate import Estimator, assemble, reliability
 from scale.language_model import LanguageModel, load_language_model
@@ -59,7 +58,7 @@ class Pools:
     failed: list[str]
 
 
-@lru_cache(maxsize=1)
+@per_worker
 def load_pools(draws: Path, model: ModelConfig) -> Pools:
     language_model = load_language_model(model)
     facts, chains = read_manifest(draws).facts, read_table(draws / "chains.parquet")
@@ -136,7 +135,7 @@ def document_groups(contexts: polars.DataFrame, size: int) -> list[tuple[int, ..
 
 def make(work: Workspace, model: ModelConfig, sgld: SGLDConfig, settings: ProbeConfig) -> dict[str, Any]:
     corpus, draws = work.inputs["corpus"], work.inputs["draws"]
-    load_pools.cache_clear()  # a path may have been made again since this process last read it
+    load_pools.forget()  # a path may have been made again since this process last read it
     rows = read_rows(corpus, MEASURED)
     items = [
         Item(

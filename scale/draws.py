@@ -6,7 +6,6 @@ Reads corpus/. Writes one shard per chain (``l0h1-0``: offsets, loss, trace) and
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from scale.chains import Draws, draw_chain, mean_loss
 from scale.components import FULL, Component, full, select
 from scale.config import ModelConfig, SGLDConfig
 from scale.corpus import split_tokens
-from scale.engine import Item, Workspace
+from scale.engine import Item, Workspace, per_worker
 from scale.errors import UserError
 from scale.forward import Tail
 from scale.language_model import LanguageModel, load_language_model
@@ -39,7 +38,7 @@ def component_named(language_model: LanguageModel, name: str) -> Component:
     return select(language_model.model, language_model.architecture, [name])[0]
 
 
-@lru_cache(maxsize=1)
+@per_worker
 def pool_tail(corpus: Path, model: ModelConfig, start: int, contexts: int) -> Tail:
     """The contexts that chains are run on, with their hidden states below block ``start``: shared by a whole layer."""
     language_model = load_language_model(model)
@@ -103,7 +102,7 @@ SCHEMA = {
 
 def make(work: Workspace, model: ModelConfig, settings: SGLDConfig) -> dict[str, Any]:
     corpus = work.inputs["corpus"]
-    pool_tail.cache_clear()  # a path may have been made again since this process last read it
+    pool_tail.forget()  # a path may have been made again since this process last read it
     language_model = load_language_model(model)
     components = [*chosen_components(language_model, settings), full(language_model.model)]
     by_start = sorted(components, key=lambda c: c.start)  # components of a layer share their prefix

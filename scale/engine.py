@@ -7,15 +7,22 @@ things are not in the arguments: the function asks for them by configuration, an
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from functools import update_wrapper
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
 import numpy as np
+import torch
 
-from scale.progress import Progress
+from scale.progress import Progress, Task
 from scale.store import shard_path, write_shard
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -33,16 +40,63 @@ class Engine(Protocol):
 
 
 class LocalEngine:
-    """Items one after another in this process."""
+    """Items in this process: one after another with all of torch's threads, or ``workers`` at a time with one each.
+
+    A small model on a processor gains most from several workers: its matrices are too small to be shared out. Each
+    worker holds a copy of the model.
+    """
+
+    def __init__(self, workers: int = 1) -> None:
+        self.workers = workers
 
     def run(self, items: Sequence[Item], folder: Path, label: str, progress: Progress) -> None:
-        done = [shard_path(folder, item.shard).exists() for item in items]
-        with progress.task(label, total=len(items), done=sum(done)) as task:
-            for item, finished in zip(items, done, strict=True):
-                if finished:
-                    continue
-                write_shard(folder, item.shard, item.function(**item.arguments))
-                task.advance()
+        left = [item for item in items if not shard_path(folder, item.shard).exists()]
+        with progress.task(label, total=len(items), done=len(items) - len(left)) as task:
+            if self.workers == 1:
+                for item in left:
+                    do(item, folder)
+                    task.advance()
+            else:
+                self.run_side_by_side(left, folder, task)
+
+    def run_side_by_side(self, items: Sequence[Item], folder: Path, task: Task) -> None:
+        with ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            futures = [pool.submit(do, item, folder) for item in items]
+            try:
+                for future in as_completed(futures):
+                    future.result()
+                    task.advance()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+
+def do(item: Item, folder: Path) -> None:
+    write_shard(folder, item.shard, item.function(**item.arguments))
+
+
+class PerWorker(Generic[Arguments, Result]):
+    """Keeps the last result of a function in every worker: items in different workers must not share a model."""
+
+    def __init__(self, function: Callable[Arguments, Result]) -> None:
+        self.function = function
+        self.kept = threading.local()
+        update_wrapper(self, function)
+
+    def __call__(self, *arguments: Arguments.args, **named: Arguments.kwargs) -> Result:
+        key = (arguments, tuple(sorted(named.items())))
+        if getattr(self.kept, "key", None) != key:
+            self.forget()  # let go of the old before the new is made
+            self.kept.value, self.kept.key = self.function(*arguments, **named), key
+        value: Result = self.kept.value
+        return value
+
+    def forget(self) -> None:
+        self.kept.key, self.kept.value = None, None
+
+
+def per_worker(function: Callable[Arguments, Result]) -> PerWorker[Arguments, Result]:
+    return PerWorker(function)
 
 
 @dataclass(frozen=True)

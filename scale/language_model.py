@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import nn
 
 from scale.architecture import Architecture, read_architecture
 from scale.config import ModelConfig
+from scale.engine import per_worker
 from scale.errors import UserError
 from scale.store import file_digest
 
@@ -88,9 +88,9 @@ def first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0]
 
 
-@lru_cache(maxsize=1)
+@per_worker
 def load_language_model(config: ModelConfig) -> LanguageModel:
-    """The model of a run, kept for the life of the process."""
+    """The model of a run, kept by every worker."""
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 

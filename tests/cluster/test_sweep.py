@@ -19,7 +19,7 @@ def brute_conductance(weights: Dense, members: list[int]) -> float:
     inside = np.isin(np.arange(len(weights)), members)
     cut = weights[inside][:, ~inside].sum()
     smaller = min(weights[inside].sum(), weights[~inside].sum())
-    return float(cut / smaller) if smaller > 0 else 1.0
+    return float(cut / smaller) if smaller > 1e-12 else 1.0
 
 
 def random_weights(seed: int, vertices: int) -> Dense:
@@ -28,7 +28,7 @@ def random_weights(seed: int, vertices: int) -> Dense:
     return half + half.T + np.diag(rng.random(vertices) * (rng.random(vertices) < 0.3))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(seed=st.integers(0, 10**6), vertices=st.integers(2, 18))
 def test_every_prefix_has_its_conductance(seed: int, vertices: int) -> None:
     weights = random_weights(seed, vertices)
@@ -44,11 +44,21 @@ def test_every_prefix_has_its_conductance(seed: int, vertices: int) -> None:
 
 
 def test_ties_are_broken_by_number() -> None:
-    cycle = nx.to_scipy_sparse_array(nx.cycle_graph(12), dtype=float)
-    found = sweep_cut(cycle, np.ones(12))
-    assert found.order.tolist() == list(range(12))
-    assert found.best.tolist() == [0, 1, 2, 3, 4, 5]
+    cycle = nx.to_scipy_sparse_array(nx.cycle_graph(400), dtype=float)
+    found = sweep_cut(cycle, np.ones(400))
+    assert found.order.tolist() == list(range(400))
+    assert found.best.tolist() == list(range(200))
     assert found.conductance[-1] == 1
+
+
+def test_a_whole_graph_is_never_the_best_cut() -> None:
+    for seed in range(20):
+        weights = random_weights(seed, 12)
+        weights[9:] = weights[:, 9:] = 0
+        found = sweep_cut(sparse.csr_array(weights), np.arange(12, 0, -1.0) * (np.arange(12) < 9))
+        assert len(found.order) == 9
+        assert found.conductance[-1] == 1
+        assert len(found.best) < len(found.order)
 
 
 def test_karate_club_splits_as_networkx_says() -> None:
