@@ -1,7 +1,8 @@
 """Stage `taps`: residual-stream activations of the measured tokens, at a few evenly spaced layers.
 
 Reads corpus/. Writes shards of ``activations`` (rows, taps x width), rows as in chi/. A row holds the stream at the
-position whose next token is the row's token: what the model knew when it predicted it.
+row's own token, which has read both the token and its context: a susceptibility depends on which token came, and the
+stream one position earlier cannot know it.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def tapped(language_model: LanguageModel, tokens: np.ndarray, layers: list[int])
     """Activations of every row of some contexts, taps concatenated, float32."""
     ids = torch.from_numpy(np.array(tokens)).long().to(language_model.device)
     streams = residual_stream(language_model, ids, layers)
-    return torch.cat([s[:, :-1].flatten(0, 1).float() for s in streams], dim=1).cpu().numpy()
+    return torch.cat([s[:, 1:].flatten(0, 1).float() for s in streams], dim=1).cpu().numpy()
 
 
 def activations(corpus: Path, model: ModelConfig, layers: list[int], start: int, stop: int) -> Mapping[str, np.ndarray]:

@@ -1,0 +1,42 @@
+"""Which layers are tapped, and that a row holds the stream at its own token."""
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import VOCABULARY, make_model
+from scale.errors import UserError
+from scale.language_model import LanguageModel
+from scale.taps import tap_layers, tapped
+
+TOKENS = np.random.default_rng(0).integers(0, VOCABULARY, (3, 10))
+
+
+def test_taps_are_evenly_spaced_and_intermediate() -> None:
+    assert tap_layers(24, 4) == [5, 10, 14, 19]
+    assert tap_layers(5, 4) == [1, 2, 3, 4]
+    assert tap_layers(12, 1) == [6]
+
+
+@pytest.mark.parametrize(("depth", "count"), [(3, 3), (1, 1), (4, 4)])
+def test_more_taps_than_intermediate_layers(depth: int, count: int) -> None:
+    with pytest.raises(UserError, match=f"taps.count: a model of {depth} blocks has no {count} intermediate layers"):
+        tap_layers(depth, count)
+
+
+def test_rows_are_hidden_states_at_the_rows_own_token() -> None:
+    model = make_model("gpt_neox")
+    found = tapped(LanguageModel.wrap(model), TOKENS, [1, 2]).reshape(3, 9, 2, 32)
+    with torch.no_grad():
+        states = model(torch.from_numpy(TOKENS), output_hidden_states=True).hidden_states
+    for index, layer in enumerate((1, 2)):
+        assert np.allclose(found[:, :, index], states[layer][:, 1:].numpy(), atol=1e-6)
+
+
+def test_a_row_knows_its_token_and_nothing_after_it() -> None:
+    language_model = LanguageModel.wrap(make_model("gpt_neox"))
+    changed = TOKENS.copy()
+    changed[:, 6] = (changed[:, 6] + 1) % VOCABULARY
+    difference = np.abs(tapped(language_model, TOKENS, [2]) - tapped(language_model, changed, [2]))
+    moved = difference.reshape(3, 9, -1).max(axis=(0, 2)) > 1e-6
+    assert moved.tolist() == [False] * 5 + [True] * 4
