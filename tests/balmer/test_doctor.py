@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from runs import write_run_file
 
 from balmer import doctor
 from balmer.cli import main
+from runs import write_run_file
 
 
 def test_the_machine_and_the_libraries_are_named(capsys: pytest.CaptureFixture[str]) -> None:

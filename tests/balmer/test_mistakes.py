@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from runs import write_run_file
 
 from balmer.cli import main
 from balmer.runner import Runner
+from runs import write_run_file
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from runs import content, write_run_file
 
 from balmer.cli import main
 from balmer.folder import RunFolder
 from balmer.stages import NAMES
+from runs import content, write_run_file
 
 
 @pytest.fixture(scope="module")

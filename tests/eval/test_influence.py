@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from conftest import VOCABULARY, make_model
 from torch.nn import functional
 
+from conftest import VOCABULARY, make_model
 from eval.influence import CovarianceAccumulator, chain_covariance, influence
 from scale.chains import draw_chain
 from scale.components import Slots, select

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from conftest import MODELS, VOCABULARY, make_model
 
+from conftest import MODELS, VOCABULARY, make_model
 from scale.components import Slots, all_components, full, select
 from scale.errors import UserError
 from scale.language_model import LanguageModel

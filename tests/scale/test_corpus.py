@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import polars
 import pytest
-from conftest import VOCABULARY, write_texts
 
+from conftest import VOCABULARY, write_texts
 from scale.config import CorpusConfig, ModelConfig
 from scale.corpus import cut, make, read_rows, split_tokens
 from scale.engine import LocalEngine, Workspace

@@ -5,8 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import make_model, make_tokenizer
 
+from conftest import make_model, make_tokenizer
 from scale.config import ModelConfig
 from scale.errors import UserError
 from scale.language_model import load_language_model, load_tokenizer, model_identity

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from conftest import VOCABULARY, make_model
 from torch.nn import functional
 
+from conftest import VOCABULARY, make_model
 from scale.chains import draw_chain, mean_loss
 from scale.components import Component, Slots, full, select
 from scale.config import ProbeConfig, SGLDConfig

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from conftest import VOCABULARY, make_model
 
 import balmer
+from conftest import VOCABULARY, make_model
 from scale.config import ProbeConfig, SGLDConfig
 from scale.errors import UserError
 
