@@ -90,31 +90,34 @@ def measure(
     return {key: np.concatenate([m[key] for m in measured]) for key in measured[0]}
 
 
+def reliabilities(covariance: np.ndarray, shift: np.ndarray, full: np.ndarray, mean_phi: float) -> dict[str, float]:
+    """Split-half reliability of one column and of its parts, each (rows, 2)."""
+    column = {"covariance": covariance[..., None], "shift": (shift - full)[..., None]}
+    both = assemble(column["covariance"], shift[..., None], full, np.array([mean_phi]), "two-chain")
+    parts = {f"reliability_{key}": float(reliability(values)[0]) for key, values in column.items()}
+    return {"reliability": float(reliability(both)[0]), **parts}
+
+
 def component_table(chi: Path, draws: Path, pools: Pools, nbeta: float) -> polars.DataFrame:
     """What is known of each component, in the order of the columns of χ."""
     chains = read_table(draws / "chains.parquet")
-    mean_phi = np.stack([pool.mean_phi for pool in pools.components], axis=1)
     parts = {key: Shards(chi).stack(key) for key in PARTS}
     rows = []
     for index, pool in enumerate(pools.components):
-        column = {key: parts[key][..., index : index + 1] for key in ("covariance", "shift")}
-        phi = mean_phi[:, index : index + 1]
-        relative = column["shift"] - parts["full"][..., None]
-        both = assemble(column["covariance"], column["shift"], parts["full"], phi, "two-chain")
-        own = chains.filter(polars.col("component") == pool.component.name)
+        component = pool.component
         mixed = mixing(np.concatenate(pool.phi))
+        own = chains.filter(polars.col("component") == component.name)
         rows.append(
             {
-                "component": pool.component.name,
-                "kind": pool.component.kind,
-                "layer": pool.component.layer,
-                "head": pool.component.head,
-                "mean_phi_a": float(mean_phi[0, index]),
-                "mean_phi_b": float(mean_phi[1, index]),
-                "llc": nbeta * float(mean_phi[:, index].mean()),
-                "reliability": float(reliability(both)[0]),
-                "reliability_covariance": float(reliability(column["covariance"])[0]),
-                "reliability_shift": float(reliability(relative)[0]),
+                "component": component.name,
+                "kind": component.kind,
+                "layer": component.layer,
+                "head": component.head,
+                "mean_phi": pool.mean_phi,
+                "llc": nbeta * pool.mean_phi,
+                **reliabilities(
+                    parts["covariance"][..., index], parts["shift"][..., index], parts["full"], pool.mean_phi
+                ),
                 "rhat": mixed.rhat,
                 "ess": mixed.ess,
                 "draws": int(sum(phi.size for phi in pool.phi)),
@@ -178,7 +181,7 @@ class GroundTruth:
 def assembled_blocks(chi: Path, estimator: Estimator) -> Iterator[np.ndarray]:
     """χ of one shard after another, (rows, 2, C)."""
     table = read_table(chi / "components.parquet")
-    mean_phi = table.select("mean_phi_a", "mean_phi_b").to_numpy().T
+    mean_phi = table["mean_phi"].to_numpy()
     shards = Shards(chi)
     for name in shards.names:
         covariance, shift, full = (np.asarray(shards.read(name, key), np.float64) for key in PARTS)

@@ -35,9 +35,13 @@ class Pool:
     phi: tuple[np.ndarray, np.ndarray]
 
     @property
-    def mean_phi(self) -> np.ndarray:
-        """E_C[φ] of each half, over all of its draws."""
-        return np.array([phi.mean() for phi in self.phi])
+    def mean_phi(self) -> float:
+        """E_C[φ] over all draws of both halves.
+
+        One number for both: it scales a whole column, and the error of two numbers would scale the large part that all
+        columns share, E_full[l_t - L], into a direction of its own with opposite signs in the two halves.
+        """
+        return float(np.concatenate([phi.ravel() for phi in self.phi]).mean())
 
     def pick(self, half: int, count: int, generator: np.random.Generator) -> list[tuple[np.ndarray, float]]:
         """A random subset of one half's draws, without repetition: offsets and φ."""

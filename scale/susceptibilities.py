@@ -133,7 +133,7 @@ def susceptibilities(
     parts = select(model, language_model.architecture, components)
     sampled = [sample_component(language_model, part, data, settings) for part in [*parts, full(model)]]
     pools = [s.pool() for s in sampled]
-    mean_phi = np.stack([pool.mean_phi for pool in pools[:-1]], axis=1)
+    mean_phi = np.array([pool.mean_phi for pool in pools[:-1]])
     measured = [
         probe_document(language_model, ids[i : i + 1], i, pools[:-1], pools[-1], probing) for i in range(len(ids))
     ]
