@@ -77,27 +77,20 @@ class Collected:
         return sum(d["contexts"] for d in self.documents if d["split"] == split)
 
 
-def documents(config: CorpusConfig) -> Iterator[Text]:
-    return iterate(
-        config.kind,
-        config.path,
-        pattern=config.pattern or None,
-        column=config.column,
-        config=config.dataset_config or None,
-        split=config.dataset_split,
-        shuffle=config.seed,
-    )
+def source_arguments(config: CorpusConfig) -> dict[str, Any]:
+    """The corpus section as `scale.sources` names things."""
+    return {
+        "kind": config.kind,
+        "path": config.path,
+        "pattern": config.pattern or None,
+        "column": config.column,
+        "config": config.dataset_config or None,
+        "split": config.dataset_split,
+    }
 
 
 def corpus_identity(config: CorpusConfig) -> dict[str, Any]:
-    return source_identity(
-        config.kind,
-        config.path,
-        pattern=config.pattern or None,
-        column=config.column,
-        config=config.dataset_config or None,
-        split=config.dataset_split,
-    )
+    return source_identity(**source_arguments(config))
 
 
 def collect(texts: Iterator[Text], tokenizer: Any, config: CorpusConfig) -> Collected:
@@ -151,7 +144,7 @@ def vocabulary(tokenizer: Any, size: int) -> polars.DataFrame:
 def make(work: Workspace, model: ModelConfig, config: CorpusConfig) -> dict[str, Any]:
     check_window(config, model)
     tokenizer = load_tokenizer(model)
-    collected = collect(documents(config), tokenizer, config)
+    collected = collect(iterate(**source_arguments(config), shuffle=config.seed), tokenizer, config)
     check_splits(collected, config)
     if collected.short:
         work.progress.say(f"  {len(collected.short)} documents shorter than one context left out")
