@@ -52,7 +52,7 @@ class CorpusConfig:
         dataset_config: Configuration of the dataset, if it has several.
         dataset_split: Split of the dataset.
         context_length: Tokens per context.
-        contexts_per_document: At most this many contexts are taken from one document.
+        contexts_per_document: At most this many contexts are taken from one document, at random places.
         short_documents: What to do with a document that does not fill one context: stop, or leave it out and count it.
         truth_contexts: Contexts on which susceptibilities are measured and the auxiliary model is trained.
         heldout_contexts: Contexts on which susceptibilities are measured and nothing is trained.

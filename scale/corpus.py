@@ -28,10 +28,19 @@ DOCUMENTS = {"document": polars.Int32, "name": polars.String, "split": polars.St
 CONTEXTS = {"context": polars.Int32, "document": polars.Int32, "split": polars.String, "start": polars.Int32}
 
 
-def cut(tokens: list[int], length: int, limit: int) -> np.ndarray:
-    """Consecutive contexts of ``length`` tokens from the document's start; a last one that is not full is left out."""
-    count = min(len(tokens) // length, limit)
-    return np.asarray(tokens[: count * length], np.int32).reshape(count, length)
+def choose_starts(tokens: int, length: int, limit: int, generator: np.random.Generator) -> np.ndarray:
+    """Where contexts of ``length`` tokens begin in a document: ``limit`` of its consecutive windows, chosen at random.
+
+    The first ones would make a corpus of titles, licences and imports.
+    """
+    count = tokens // length
+    return np.sort(generator.choice(count, size=min(count, limit), replace=False)) * length
+
+
+def cut(tokens: list[int], length: int, starts: np.ndarray) -> np.ndarray:
+    """The contexts at ``starts``, (contexts, length)."""
+    ids = np.asarray(tokens, np.int32)
+    return ids[starts[:, None] + np.arange(length)]
 
 
 class Splits:
@@ -49,9 +58,9 @@ class Splits:
         weights = np.array([self.left[split] for split in SPLITS], float)
         return str(self.generator.choice(SPLITS, p=weights / weights.sum()))
 
-    def take(self, split: str, contexts: np.ndarray) -> np.ndarray:
+    def take(self, split: str, starts: np.ndarray) -> np.ndarray:
         """As many of a document's contexts as the split still has room for."""
-        taken = contexts[: self.left[split]]
+        taken = starts[: self.left[split]]
         self.left[split] -= len(taken)
         return taken
 
@@ -65,11 +74,10 @@ class Collected:
     contexts: list[dict[str, Any]] = field(default_factory=list)
     short: list[str] = field(default_factory=list)
 
-    def add(self, name: str, split: str, block: np.ndarray) -> None:
+    def add(self, name: str, split: str, block: np.ndarray, starts: np.ndarray) -> None:
         document = len(self.documents)
         self.documents.append({"document": document, "name": name, "split": split, "contexts": len(block)})
-        for index in range(len(block)):
-            start = index * block.shape[1]
+        for start in starts.tolist():
             self.contexts.append({"context": len(self.contexts), "document": document, "split": split, "start": start})
         self.tokens.append(block)
 
@@ -97,8 +105,9 @@ def collect(texts: Iterator[Text], tokenizer: Any, config: CorpusConfig) -> Coll
     collected, splits = Collected(), Splits(config)
     for text in texts:
         tokens = tokenizer.encode(text.text, add_special_tokens=False, verbose=False)
-        block = cut(tokens, config.context_length, config.contexts_per_document)
-        if len(block) == 0:
+        generator = generator_for(config.seed, "contexts", text.name)
+        starts = choose_starts(len(tokens), config.context_length, config.contexts_per_document, generator)
+        if len(starts) == 0:
             if config.short_documents == "error":
                 raise UserError(
                     f"{text.name}: {len(tokens)} tokens do not fill one context of {config.context_length}; "
@@ -107,7 +116,8 @@ def collect(texts: Iterator[Text], tokenizer: Any, config: CorpusConfig) -> Coll
             collected.short.append(text.name)
             continue
         split = splits.choose()
-        collected.add(text.name, split, splits.take(split, block))
+        taken = splits.take(split, starts)
+        collected.add(text.name, split, cut(tokens, config.context_length, taken), taken)
         if splits.full:
             break
     return collected

@@ -9,7 +9,7 @@ import pytest
 
 from conftest import VOCABULARY, write_texts
 from scale.config import CorpusConfig, ModelConfig
-from scale.corpus import cut, make, read_rows, split_tokens
+from scale.corpus import choose_starts, cut, make, read_rows, split_tokens
 from scale.engine import LocalEngine, Workspace
 from scale.errors import UserError
 from scale.progress import Silent
@@ -41,7 +41,7 @@ def test_a_document_is_in_one_split_and_every_split_is_as_large_as_asked(
 
 
 def test_contexts_are_the_text(tmp_path: Path, model_folder: Path, text_folder: Path) -> None:
-    """Decoding a document's contexts gives the beginning of its file back."""
+    """A context decodes to the part of its file that begins `start` tokens in."""
     from transformers import AutoTokenizer
 
     corpus = build(tmp_path / "corpus", model_folder, settings(text_folder))
@@ -49,9 +49,9 @@ def test_contexts_are_the_text(tmp_path: Path, model_folder: Path, text_folder: 
     contexts, tokens = read_table(corpus / "contexts.parquet"), read_array(corpus / "tokens.npy")
     for document, name in read_table(corpus / "documents.parquet").select("document", "name").iter_rows():
         own = contexts.filter(polars.col("document") == document)
-        assert own["start"].to_list() == [24 * i for i in range(len(own))]
-        text = tokenizer.decode(np.concatenate(tokens[own["context"].to_numpy()]).tolist())
-        assert (text_folder / name).read_text(encoding="utf-8").startswith(text)
+        whole = tokenizer.encode((text_folder / name).read_text(encoding="utf-8"))
+        for context, start in own.select("context", "start").iter_rows():
+            assert tokens[context].tolist() == whole[start : start + 24]
     vocabulary = read_table(corpus / "vocabulary.parquet")
     assert len(vocabulary) == VOCABULARY
     assert vocabulary["text"][int(tokens[0, 0])] == tokenizer.decode([int(tokens[0, 0])])
@@ -85,10 +85,20 @@ def test_one_seed_one_corpus(tmp_path: Path, model_folder: Path, text_folder: Pa
     assert len(split_tokens(one, "truth", 5)) == 5
 
 
-def test_cut_leaves_out_what_does_not_fill_a_context() -> None:
-    assert cut(list(range(11)), 4, 9).tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
-    assert cut(list(range(11)), 4, 1).tolist() == [[0, 1, 2, 3]]
-    assert cut([1, 2], 4, 9).shape == (0, 4)
+def test_contexts_do_not_overlap_and_fill_whole_windows() -> None:
+    generator = np.random.default_rng(0)
+    assert choose_starts(11, 4, 9, generator).tolist() == [0, 4]
+    assert choose_starts(3, 4, 9, generator).tolist() == []
+    assert cut(list(range(11)), 4, np.array([0, 4])).tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert cut([1, 2], 4, np.array([], int)).shape == (0, 4)
+
+
+def test_contexts_come_from_all_over_a_document() -> None:
+    """Every window equally often: 2 of 10, 2,000 times."""
+    generator = np.random.default_rng(0)
+    counts = np.bincount(np.concatenate([choose_starts(100, 10, 2, generator) // 10 for _ in range(2000)]))
+    assert len(counts) == 10
+    assert abs(counts - 400).max() < 4 * np.sqrt(2000 * 0.2 * 0.8)
 
 
 def test_a_short_document_stops_or_is_dropped(tmp_path: Path, model_folder: Path) -> None:
