@@ -170,7 +170,7 @@ def make(work: Workspace, model: ModelConfig, config: CorpusConfig) -> dict[str,
                 f"  {split}: the corpus gives {counts[f'{split}_contexts']} contexts of {asked} asked for"
             )
     return {
-        "model": Path(model.path).name,
+        "model": "/".join(Path(model.path).parts[-2:]),  # owner and name, on the hub or in a folder
         "corpus": Path(config.path).name or config.kind,
         "documents": len(collected.documents),
         "short_documents": len(collected.short),

@@ -41,7 +41,7 @@ def _found(clusters: dict[str, Any], rows: int) -> str:
     expected = clusters["expected_false"]
     null = "how many of them chance alone would give was not measured"
     if expected is not None:
-        null = f"structureless data of the same size would give about {_short(expected)}"
+        null = f"structureless data of the same size would give {_about(expected)}"
     share = "an unknown share" if clusters["clustered_share"] is None else f"{100 * clusters['clustered_share']:.1f}%"
     return f"{_counted(clusters['count'], 'cluster')} found, holding {share} of {rows:,} tokens; {null}."
 
@@ -81,6 +81,14 @@ def _chains(components: dict[str, Any] | None) -> list[list[str]]:
 
 def _counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+#: Fewer expected false clusters than this are not told apart: the calibration cannot.
+_FEWEST = 0.001
+
+
+def _about(number: float) -> str:
+    return f"fewer than {_FEWEST:g}" if number < _FEWEST else f"about {_short(number)}"
 
 
 def _short(number: Number) -> str:

@@ -13,6 +13,10 @@ balmer.overview = (() => {
     return make("div", { class: "key" }, make("dt", {}, name), make("dd", {}, value), make("dd", { class: "note" }, note));
   }
 
+  // The calibration cannot tell smaller expectations apart (headline.py says the same).
+  const FEWEST = 0.001;
+  const fewOf = (value) => (value !== null && value < FEWEST ? `< ${FEWEST}` : short(value));
+
   const LEAKAGE = { visible: "visible", "not visible": "not visible", missing: MISSING, untested: "no verdict" };
 
   function keys(data) {
@@ -20,7 +24,7 @@ balmer.overview = (() => {
     const ceiling = accuracy?.of_ceiling ? `${percent(accuracy.of_ceiling, 0)} of the ceiling` : "ceiling not measured";
     return make("dl", { class: "keys" },
       key("Clusters", count(clusters.count), `${percent(clusters.clustered_share)} of tokens clustered`),
-      key("Expected false", short(clusters.expected_false), "clusters, by the null"),
+      key("Expected false", fewOf(clusters.expected_false), "clusters, by the null"),
       key("Accuracy", fixed(accuracy?.pearson), ceiling),
       key("Leakage", LEAKAGE[leakage.status], leakage.status === "visible" || leakage.status === "not visible" ? "prediction against truth" : ""),
       key("Supported", percent(support.share, 0), `${count(support.supported)} of ${count(support.tested)} tested`),

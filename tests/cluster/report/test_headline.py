@@ -1,4 +1,7 @@
-from cluster.report.headline import name_cluster, visible
+from typing import Any
+
+from cluster.report.headline import findings, name_cluster, visible
+from cluster.report.verdict import Verdict
 
 
 def test_text_for_a_terminal_shows_white_space_and_cannot_act() -> None:
@@ -11,3 +14,17 @@ def test_a_cluster_is_named_by_its_tokens() -> None:
     assert name_cluster([" self", "cls"], ["("], 0) == "`·self` or `cls` after `(`"
     assert name_cluster(["x"], [], 0) == "`x`"
     assert name_cluster(["x"], ["y"], 7) == "`x` or 7 others after `y`"
+
+
+def test_an_expectation_too_small_to_be_told_is_not_spelt_out() -> None:
+    overview: dict[str, Any] = {
+        "clusters": {"count": 3, "expected_false": 1.6e-8, "clustered_share": 0.25},
+        "run": {"clustered_rows": 400},
+        "accuracy": None,
+        "support": {"tested": 0},
+        "components": None,
+    }
+    found = dict(findings(overview, Verdict("missing", "Leakage was not measured.")))
+    assert found["Clusters"].endswith("of 400 tokens; structureless data of the same size would give fewer than 0.001.")
+    overview["clusters"]["expected_false"] = 0.25
+    assert "would give about 0.25." in dict(findings(overview, Verdict("missing", "")))["Clusters"]
