@@ -187,9 +187,14 @@ def test_a_disk_that_is_really_full(run_file: Path, tmp_path: Path) -> None:
     assert answer.stderr.count("\n") == 1
 
 
+def listen_to_ctrl_c() -> None:
+    """A shell's background job ignores it, and so would everything it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_says_how_to_go_on(run_file: Path) -> None:
     command = [sys.executable, "-m", "balmer", "run", str(run_file)]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=listen_to_ctrl_c)
     while process.poll() is None and not (run_file.parent / "out" / "draws.part").exists():
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
