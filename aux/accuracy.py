@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
+from scale.estimate import spearman_brown
+
 LEVEL = 0.95
 
 
@@ -129,11 +131,6 @@ def _resampled_pearson(sums: np.ndarray, resamplings: int, rng: np.random.Genera
     return _agreement(var_p, var_t, pt / n - p * t, np.square(p - t)).pearson
 
 
-def spearman_brown(reliability: np.ndarray, length: float) -> np.ndarray:
-    """Reliability of a measurement `length` times as long: length·r / (1 + (length - 1)·r)."""
-    return length * reliability / (1 + (length - 1) * reliability)
-
-
 def noise_ceiling(first: np.ndarray, second: np.ndarray, *, length: float) -> np.ndarray:
     """The highest correlation (P,) that any predictor can reach with a held-out measurement, in expectation.
 
@@ -143,4 +140,4 @@ def noise_ceiling(first: np.ndarray, second: np.ndarray, *, length: float) -> np
     negative is taken as 0.
     """
     reliability = PearsonAccumulator(first.shape[1]).update(first, second).result().pearson
-    return np.sqrt(spearman_brown(np.maximum(reliability, 0.0), length))
+    return np.sqrt(spearman_brown(reliability, length))

@@ -72,10 +72,13 @@ def assemble(
     return -covariance - mean_phi * (shift - full[..., None])
 
 
-def spearman_brown(correlation: np.ndarray) -> np.ndarray:
-    """Reliability of the mean of two halves from their correlation: 2r / (1 + r); a negative correlation is none."""
+def spearman_brown(correlation: np.ndarray, length: float = 2) -> np.ndarray:
+    """Reliability of a measurement ``length`` times as long as the two that correlate so: length·r / (1 + (length - 1)·r).
+
+    By default that of the mean of both. A negative correlation is no reliability.
+    """
     positive = np.clip(correlation, 0.0, 1.0)
-    return 2 * positive / (1 + positive)
+    return length * positive / (1 + (length - 1) * positive)
 
 
 def column_correlation(left: np.ndarray, right: np.ndarray) -> np.ndarray:
