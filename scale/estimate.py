@@ -73,7 +73,7 @@ def assemble(
 
 
 def spearman_brown(correlation: np.ndarray, length: float = 2) -> np.ndarray:
-    """Reliability of a measurement ``length`` times as long as those that correlate so, length·r / (1 + (length - 1)·r).
+    """Reliability length·r / (1 + (length - 1)·r) of a measurement ``length`` times as long as two that correlate by r.
 
     By default that of the mean of both. A negative correlation is no reliability.
     """
