@@ -17,7 +17,7 @@ from scale.config import SGLDConfig
 from scale.forward import Tail
 from scale.language_model import LanguageModel
 from scale.seeds import seed_for
-from scale.sgld import run_chain
+from scale.sgld import Langevin, sample
 
 
 @dataclass(frozen=True)
@@ -65,20 +65,21 @@ def differentiable(slots: Slots) -> Iterator[None]:
 
 
 class MinibatchGradient:
-    """Loss and gradient of one component at given weights, on a fresh minibatch at every call."""
+    """Loss and gradient of one component at the offset of one chain, on a fresh minibatch at every call."""
 
-    def __init__(self, slots: Slots, tail: Tail, batch: int, generator: torch.Generator) -> None:
-        self.slots, self.tail, self.batch, self.generator = slots, tail, batch, generator
+    def __init__(self, perturbed: Perturbed, tail: Tail, batch: int, generator: torch.Generator) -> None:
+        self.slots, self.trained = perturbed.slots, perturbed.trained
+        self.tail, self.batch, self.generator = tail, batch, generator
 
-    def __call__(self, weights: torch.Tensor) -> tuple[float, torch.Tensor]:
+    def __call__(self, offsets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         index = torch.randint(len(self.tail.tokens), (self.batch,), generator=self.generator)
-        self.slots.write(weights)
+        self.slots.write(self.trained + offsets[0])
         for parameter in self.slots.tensors:
             parameter.grad = None
         with torch.enable_grad():
             loss = self.tail.subset(index).losses().mean()
             loss.backward()
-        return loss.item(), self.slots.gradient()
+        return loss.detach()[None], self.slots.gradient()[None]
 
 
 @torch.no_grad()
@@ -96,12 +97,14 @@ def draw_chain(
     generator = torch.Generator().manual_seed(seed_for(settings.seed, component.name, chain))
     reference = pool.subset(torch.arange(min(settings.reference_contexts, len(pool.tokens))))
     with Perturbed(language_model, component) as perturbed:
+        trained, kept = perturbed.trained, []
+        langevin = Langevin(settings, trained.numel(), [generator], trained.device, trained.dtype)
         with differentiable(perturbed.slots):
-            gradient = MinibatchGradient(perturbed.slots, pool, settings.batch_contexts, generator)
-            chain_run = run_chain(perturbed.trained, gradient, settings, generator)
-        offsets = chain_run.offsets.numpy().astype(settings.storage)
+            gradient = MinibatchGradient(perturbed, pool, settings.batch_contexts, generator)
+            trace = sample(langevin, gradient, lambda index, draw: kept.append(draw[0].to("cpu", copy=True)))
+        offsets = torch.stack(kept).numpy().astype(settings.storage)
         losses = []
         for offset in offsets:
             perturbed.set_offset(offset)
             losses.append(mean_loss(reference))
-    return Draws(offsets, np.array(losses), chain_run.losses.numpy())
+    return Draws(offsets, np.array(losses), trace[0].numpy())

@@ -92,9 +92,10 @@ class SGLDConfig:
 
     Args:
         components: Names ("l3h1", "l3 mlp", "embed", "unembed") or groups ("heads", "mlps", "all").
-        sampler: "rmsprop-sgld" preconditions by the running gradient scale, "sgld" does not.
+        sampler: "rmsprop-sgld" preconditions by the running gradient scale, "sgld" does not. "gaussian" is a control:
+            the draws of rmsprop-sgld, each replaced by isotropic noise of the same norm.
         step_size: ε, as in devinterp: drift ε/2, noise sqrt(ε).
-        nbeta: nβ, the weight of the loss.
+        nbeta: nβ, the weight of the loss; 0 is a control without loss, whose preconditioner is 1 / rmsprop_stability.
         localization: γ, the pull towards the trained weights.
         batch_contexts: Contexts in one minibatch.
         chains: Independent chains per component; half of them make one measurement, half the other.
@@ -107,11 +108,12 @@ class SGLDConfig:
         rmsprop_decay: Decay of the running mean of squared gradients.
         rmsprop_stability: Added to its square root.
         storage: Precision in which draws are kept; what is kept is what is evaluated.
+        checkpoint_every: Steps from one checkpoint of a running chain to the next; 0 writes none.
         seed: Seed of the chains.
     """
 
     components: tuple[str, ...] = ("all",)
-    sampler: Literal["rmsprop-sgld", "sgld"] = "rmsprop-sgld"
+    sampler: Literal["rmsprop-sgld", "sgld", "gaussian"] = "rmsprop-sgld"
     step_size: float = 1e-3
     nbeta: float = 30.0
     localization: float = 300.0
@@ -126,6 +128,7 @@ class SGLDConfig:
     rmsprop_decay: float = 0.99
     rmsprop_stability: float = 0.1
     storage: Literal["float32", "float16"] = "float32"
+    checkpoint_every: int = 500
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -135,13 +138,19 @@ class SGLDConfig:
             self.chains >= 2 and self.chains % 2 == 0,
             f"sgld.chains must be even and at least 2 (half against half gives the reliability), got {self.chains}",
         )
-        require(self.burn_in >= 0, f"sgld.burn_in must not be negative, got {self.burn_in}")
+        for key in ("burn_in", "checkpoint_every"):
+            require(getattr(self, key) >= 0, f"sgld.{key} must not be negative, got {getattr(self, key)}")
         require(self.step_size > 0, f"sgld.step_size must be positive, got {self.step_size}")
         require(self.nbeta >= 0, f"sgld.nbeta must not be negative, got {self.nbeta}")
         require(self.localization >= 0, f"sgld.localization must not be negative, got {self.localization}")
         require(0 <= self.rmsprop_decay < 1, f"sgld.rmsprop_decay must lie in [0, 1), got {self.rmsprop_decay}")
         require(self.rmsprop_stability > 0, f"sgld.rmsprop_stability must be positive, got {self.rmsprop_stability}")
         require(bool(self.components), 'sgld.components is empty; name components or a group such as "all"')
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of one chain."""
+        return self.burn_in + self.draws * self.steps_between_draws
 
 
 @dataclass(frozen=True)
