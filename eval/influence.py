@@ -12,14 +12,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from scale.chains import Draws, Perturbed, draw_chain, mean_loss
+from scale.batches import Budget, batches
+from scale.chains import Draws
 from scale.components import Component, full, select
 from scale.config import SGLDConfig
 from scale.errors import UserError
 from scale.estimate import reliability
-from scale.forward import Tail
 from scale.language_model import LanguageModel
-from scale.susceptibilities import as_contexts
+from scale.susceptibilities import as_contexts, sample_components
+from scale.tail import Tail
+from scale.variants import Stack
 
 
 class CovarianceAccumulator:
@@ -53,20 +55,22 @@ class Influence:
 
 
 @torch.no_grad()
-def context_losses(tail: Tail, batch: int = 32) -> np.ndarray:
-    """Mean loss of every context, float64."""
-    index = torch.arange(len(tail.tokens))
-    parts = [tail.subset(part).losses().double().mean(dim=1).cpu().numpy() for part in index.split(batch)]
-    return np.concatenate(parts)
+def context_losses(tail: Tail, stack: Stack, budget: Budget) -> np.ndarray:
+    """Mean loss of every context at one draw, float64."""
+    held = max(1, budget.tokens // tail.tokens.shape[1])
+    index = torch.arange(len(tail.tokens), device=tail.tokens.device)
+    parts = [tail.subset(index[part]).losses([stack])[0] for part in batches(len(index), held)]
+    return torch.cat(parts).double().mean(dim=1).cpu().numpy()
 
 
 def chain_covariance(component: Component, draws: Draws, queries: Tail, training: Tail) -> CovarianceAccumulator:
     """Covariance of query and training losses over the draws of one chain."""
     sums = CovarianceAccumulator(len(queries.tokens), len(training.tokens))
-    with Perturbed(queries.language_model, component) as weights:
-        for offset in draws.offsets:
-            weights.set_offset(offset)
-            sums.update(context_losses(queries), context_losses(training))
+    budget = Budget.of(queries.tokens.device)
+    for offset in draws.offsets:
+        moved = torch.from_numpy(np.array(offset, np.float32))[None].to(queries.tokens.device)
+        stack = Stack(component, moved)
+        sums.update(context_losses(queries, stack, budget), context_losses(training, stack, budget))
     return sums
 
 
@@ -99,17 +103,12 @@ def influence(
     asked, data = as_contexts("queries", queries, model), as_contexts("training", training, model)
     language_model = LanguageModel.wrap(model)
     part = full(model) if component == "full" else select(model, language_model.architecture, [component])[0]
-    tails = [
-        Tail(language_model, torch.from_numpy(ids).long().to(language_model.device), part.start)
-        for ids in (asked, data)
-    ]
-    pool = tails[1].subset(torch.arange(min(settings.pool_contexts, len(data))))
-    trained = mean_loss(pool.subset(torch.arange(min(settings.reference_contexts, len(pool.tokens)))))
-    halves: list[list[CovarianceAccumulator]] = [[], []]
-    for chain in range(settings.chains):
-        draws = draw_chain(language_model, part, pool, chain, settings)
-        if not draws.diverged(trained, settings.runaway):
-            halves[2 * chain // settings.chains].append(chain_covariance(part, draws, *tails))
+    tails = []
+    for ids in (asked, data):
+        tokens = torch.from_numpy(ids).long().to(language_model.device)
+        tails.append(Tail.at(language_model, tokens, part.start))
+    (sampled,) = sample_components(language_model, [part], data, settings)
+    halves = [[chain_covariance(part, draws, *tails) for draws in sampled.usable(half)] for half in range(2)]
     if not all(halves):
         raise UserError(f"influence: too many chains diverged at step size {settings.step_size:g}; use a smaller one")
     both = np.stack([half_influence(half) for half in halves])

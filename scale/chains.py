@@ -1,110 +1,183 @@
-"""Running the chains of one component inside a language model, and measuring L at every draw.
+"""Chains inside a language model: many components and chains of one layer advance together, in one batch.
 
 Works in memory, on a model that is already loaded; `scale.draws` is the stage that writes the results.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import torch
 
-from scale.components import Component, Slots
+from scale.batches import Budget, batches
+from scale.components import Component
 from scale.config import SGLDConfig
-from scale.forward import Tail
 from scale.language_model import LanguageModel
 from scale.seeds import seed_for
 from scale.sgld import Langevin, sample
+from scale.tail import Tail
+from scale.variants import Stack, size_of
+
+
+@dataclass(frozen=True)
+class ChainKey:
+    """One chain of one component."""
+
+    component: Component
+    chain: int
 
 
 @dataclass(frozen=True)
 class Draws:
     """One chain's draws: offsets (draws, parameters) from the trained weights, L at each, and the minibatch trace."""
 
-    offsets: np.ndarray
+    offsets: Sequence[np.ndarray] | np.ndarray
     loss: np.ndarray
     trace: np.ndarray
 
     def diverged(self, trained_loss: float, runaway: float) -> bool:
-        """Whether the chain left the basin: NaN or infinity anywhere, or a loss risen by more than ``runaway`` nats."""
-        finite = np.isfinite(self.offsets).all() and np.isfinite(self.loss).all() and np.isfinite(self.trace).all()
+        """Whether the chain left the basin: NaN or infinity anywhere, or a loss risen by more than ``runaway`` nats.
+
+        Offsets that are not finite show in the loss at their draw.
+        """
+        finite = np.isfinite(self.loss).all() and np.isfinite(self.trace).all()
         return not finite or bool(self.loss.max() - trained_loss > runaway)
 
 
-class Perturbed:
-    """A component's weights that can be set to a draw and are put back when the `with` block ends."""
+def grouped(
+    language_model: LanguageModel, components: Sequence[Component], settings: SGLDConfig, length: int, budget: Budget
+) -> Iterator[list[ChainKey]]:
+    """Chains that advance together: of components that start at the same block and have equally many parameters."""
 
-    def __init__(self, language_model: LanguageModel, component: Component) -> None:
-        self.slots = Slots(language_model.model, component)
-        self.trained = self.slots.read()
+    def alike(component: Component) -> tuple[int, int]:
+        return component.start, size_of(component, language_model.parameters)
 
-    def set_offset(self, offset: np.ndarray) -> None:
-        added = torch.from_numpy(np.array(offset)).to(self.trained.device, self.trained.dtype)
-        self.slots.write(self.trained + added)
-
-    def __enter__(self) -> Perturbed:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.slots.write(self.trained)
+    for (_, size), members in groupby(sorted(components, key=alike), key=alike):
+        keys = [ChainKey(component, chain) for component in members for chain in range(settings.chains)]
+        for part in batches(len(keys), budget.variants(settings.batch_contexts * length, size)):
+            yield keys[part]
 
 
-@contextmanager
-def differentiable(slots: Slots) -> Iterator[None]:
-    for parameter in slots.tensors:
-        parameter.requires_grad_(True)
-    try:
-        yield
-    finally:
-        for parameter in slots.tensors:
-            parameter.requires_grad_(False)
-            parameter.grad = None
+def stacks_of(keys: Sequence[ChainKey], offsets: torch.Tensor) -> list[Stack]:
+    """Rows of ``offsets``, one per chain, as stacks of neighbouring chains of the same component."""
+    stacks, begin = [], 0
+    for component, members in groupby(keys, key=lambda key: key.component):
+        end = begin + len(list(members))
+        stacks.append(Stack(component, offsets[begin:end]))
+        begin = end
+    return stacks
 
 
 class MinibatchGradient:
-    """Loss and gradient of one component at the offset of one chain, on a fresh minibatch at every call."""
+    """Losses and gradients of a group of chains, each on a fresh minibatch of its own."""
 
-    def __init__(self, perturbed: Perturbed, tail: Tail, batch: int, generator: torch.Generator) -> None:
-        self.slots, self.trained = perturbed.slots, perturbed.trained
-        self.tail, self.batch, self.generator = tail, batch, generator
+    def __init__(
+        self, keys: Sequence[ChainKey], tail: Tail, batch: int, generators: Sequence[torch.Generator], budget: Budget
+    ) -> None:
+        self.keys, self.tail, self.batch, self.generators, self.budget = keys, tail, batch, generators, budget
+
+    def minibatches(self) -> torch.Tensor:
+        """Contexts of every chain, (chains, batch)."""
+        device = self.tail.tokens.device
+        chosen = [
+            torch.randint(len(self.tail.tokens), (self.batch,), generator=generator, device=generator.device)
+            for generator in self.generators
+        ]
+        return torch.stack(chosen).to(device)
 
     def __call__(self, offsets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        index = torch.randint(len(self.tail.tokens), (self.batch,), generator=self.generator)
-        self.slots.write(self.trained + offsets[0])
-        for parameter in self.slots.tensors:
-            parameter.grad = None
-        with torch.enable_grad():
-            loss = self.tail.subset(index).losses().mean()
-            loss.backward()
-        return loss.detach()[None], self.slots.gradient()[None]
+        index = self.minibatches()
+        losses, slopes = offsets.new_empty(len(offsets)), torch.empty_like(offsets)
+
+        def some(begin: int, end: int) -> None:
+            with torch.enable_grad():
+                leaf = offsets[begin:end].detach().requires_grad_()
+                stacks = stacks_of(self.keys[begin:end], leaf)
+                means = self.tail.minibatch_losses(index[begin:end], stacks).mean(dim=(1, 2))
+                (slope,) = torch.autograd.grad(means.sum(), leaf)
+            losses[begin:end], slopes[begin:end] = means.detach(), slope
+
+        tokens = index.shape[1] * self.tail.tokens.shape[1]
+        self.budget.ranges(len(offsets), lambda: self.budget.variants(tokens, offsets.shape[1]), some)
+        return losses, slopes
 
 
 @torch.no_grad()
-def mean_loss(tail: Tail, batch: int = 32) -> float:
-    """L: the mean over tokens, summed in float64."""
-    index = torch.arange(len(tail.tokens))
-    total = sum(tail.subset(part).losses().double().sum().item() for part in index.split(batch))
-    return total / (tail.tokens.shape[0] * (tail.tokens.shape[1] - 1))
+def mean_losses(tail: Tail, keys: Sequence[ChainKey], offsets: torch.Tensor, budget: Budget) -> np.ndarray:
+    """L of every chain's weights: the mean over the tokens of all contexts, summed in float64."""
+    contexts, length = tail.tokens.shape
+    sums = torch.zeros(max(1, len(offsets)), dtype=torch.float64, device=tail.tokens.device)
+    held = max(1, min(contexts, budget.tokens // length))
+    for part in batches(contexts, held):
+        some_contexts = tail.subset(torch.arange(part.start, part.stop, device=tail.tokens.device))
+
+        def some(begin: int, end: int, within: Tail = some_contexts) -> None:
+            stacks = stacks_of(keys[begin:end], offsets[begin:end]) if keys else []
+            sums[begin:end] += within.losses(stacks).double().sum(dim=(1, 2))
+
+        tokens = len(some_contexts.tokens) * length
+        budget.ranges(len(sums), lambda tokens=tokens: budget.variants(tokens, offsets.shape[1]), some)  # type: ignore[misc]
+    return (sums / (contexts * (length - 1))).cpu().numpy()
 
 
-def draw_chain(
-    language_model: LanguageModel, component: Component, pool: Tail, chain: int, settings: SGLDConfig
-) -> Draws:
-    """Sample one chain of ``component`` on the contexts of ``pool``; L is taken on the first of them."""
-    generator = torch.Generator().manual_seed(seed_for(settings.seed, component.name, chain))
-    reference = pool.subset(torch.arange(min(settings.reference_contexts, len(pool.tokens))))
-    with Perturbed(language_model, component) as perturbed:
-        trained, kept = perturbed.trained, []
-        langevin = Langevin(settings, trained.numel(), [generator], trained.device, trained.dtype)
-        with differentiable(perturbed.slots):
-            gradient = MinibatchGradient(perturbed, pool, settings.batch_contexts, generator)
-            trace = sample(langevin, gradient, lambda index, draw: kept.append(draw[0].to("cpu", copy=True)))
-        offsets = torch.stack(kept).numpy().astype(settings.storage)
-        losses = []
-        for offset in offsets:
-            perturbed.set_offset(offset)
-            losses.append(mean_loss(reference))
-    return Draws(offsets, np.array(losses), trace[0].numpy())
+def trained_loss(tail: Tail, budget: Budget) -> float:
+    """L at the trained weights."""
+    return float(mean_losses(tail, [], torch.empty(0, 0), budget)[0])
+
+
+def reference_of(pool: Tail, settings: SGLDConfig) -> Tail:
+    """The contexts on which L is taken at every draw: the first of the pool."""
+    count = min(settings.reference_contexts, len(pool.tokens))
+    return pool.subset(torch.arange(count, device=pool.tokens.device))
+
+
+class ChainGroup:
+    """A group of chains on their way: state, L at the draws so far, and how to go on."""
+
+    def __init__(self, keys: Sequence[ChainKey], pool: Tail, settings: SGLDConfig, budget: Budget) -> None:
+        self.keys, self.settings, self.budget = list(keys), settings, budget
+        device = pool.tokens.device
+        generators = [
+            torch.Generator(device).manual_seed(seed_for(settings.seed, key.component.name, key.chain)) for key in keys
+        ]
+        self.reference = reference_of(pool, settings)
+        parameters = size_of(keys[0].component, pool.language_model.parameters)
+        self.langevin = Langevin(settings, parameters, generators, device)
+        self.gradient = MinibatchGradient(keys, pool, settings.batch_contexts, generators, budget)
+        self.loss = np.full((len(keys), settings.draws), np.nan)
+
+    def run(
+        self, keep: Callable[[int, np.ndarray], None], checkpoint: Callable[[], None] | None = None
+    ) -> torch.Tensor:
+        """To the end; ``keep`` receives every draw (chains, parameters) in the precision it is stored in."""
+
+        def kept(index: int, draws: torch.Tensor) -> None:
+            stored = draws.to(getattr(torch, self.settings.storage))
+            keep(index, stored.cpu().numpy())
+            self.loss[:, index] = mean_losses(self.reference, self.keys, stored.float(), self.budget)
+
+        return sample(
+            self.langevin, self.gradient, kept, checkpoint=checkpoint, checkpoint_every=self.settings.checkpoint_every
+        )
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return self.langevin.state() | {"draw_loss": torch.from_numpy(self.loss)}
+
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
+        self.langevin.restore(state)
+        self.loss[:] = state["draw_loss"].numpy()
+
+
+def draw_chains(keys: Sequence[ChainKey], pool: Tail, settings: SGLDConfig, budget: Budget) -> list[Draws]:
+    """Chains kept in memory, for models that are there already."""
+    group = ChainGroup(keys, pool, settings, budget)
+    offsets = np.empty((len(keys), settings.draws, group.langevin.offsets.shape[1]), settings.storage)
+
+    def keep(index: int, draws: np.ndarray) -> None:
+        offsets[:, index] = draws
+
+    traces = group.run(keep).numpy()
+    return [Draws(*one) for one in zip(offsets, group.loss, traces, strict=True)]

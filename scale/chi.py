@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import polars
 
+from scale.batches import Budget
 from scale.components import FULL
 from scale.config import ModelConfig, ProbeConfig, SGLDConfig
 from scale.corpus import read_rows
@@ -30,18 +31,18 @@ MEASURED = ("truth", "heldout")
 PARTS = ("covariance", "shift", "full")
 
 
-def half_chains(chains: polars.DataFrame, component: str) -> list[list[int]]:
+def half_chains(chains: polars.DataFrame, component: str) -> list[list[dict[str, Any]]]:
     """The chains of each half that have not diverged: the first half of the chains against the second."""
     rows = chains.filter(polars.col("component") == component)
     middle = len(rows) // HALVES
-    usable = rows.filter(~polars.col("diverged"))["chain"].to_list()
-    return [[c for c in usable if c < middle], [c for c in usable if c >= middle]]
+    usable = rows.filter(~polars.col("diverged")).to_dicts()
+    return [[row for row in usable if row["chain"] < middle], [row for row in usable if row["chain"] >= middle]]
 
 
 def load_pool(
-    draws: Path, language_model: LanguageModel, component: str, chains: list[list[int]], trained: float
+    draws: Path, language_model: LanguageModel, component: str, chains: list[list[dict[str, Any]]], trained: float
 ) -> Pool:
-    read = [[read_draws(draws, component, chain) for chain in half] for half in chains]
+    read = [[read_draws(draws, row) for row in half] for half in chains]
     return Pool(
         component_named(language_model, component),
         ([d.offsets for d in read[0]], [d.offsets for d in read[1]]),
@@ -83,8 +84,11 @@ def measure(
     language_model, pools = load_language_model(model), load_pools(draws, model)
     rows = read_rows(corpus, MEASURED)
     owners = rows.contexts["document"].to_numpy()
+    budget = Budget.of(language_model.device, model.batch_tokens)
     measured = [
-        probe_document(language_model, rows.tokens[owners == d], d, pools.components, pools.full, settings).arrays()
+        probe_document(
+            language_model, rows.tokens[owners == d], d, pools.components, pools.full, settings, budget
+        ).arrays()
         for d in documents
     ]
     return {key: np.concatenate([m[key] for m in measured]) for key in measured[0]}

@@ -26,14 +26,17 @@ class ModelConfig:
         revision: Branch, tag or commit on the hub.
         device: Where it runs; "auto" takes a GPU if there is one.
         dtype: Precision of weights and activations.
+        batch_tokens: Tokens evaluated at once; 0 chooses by device.
     """
 
     path: str = ""
     revision: str = "main"
     device: str = "auto"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    batch_tokens: int = 0
 
     def __post_init__(self) -> None:
+        require(self.batch_tokens >= 0, f"model.batch_tokens must not be negative, got {self.batch_tokens}")
         require(
             not (self.dtype == "float16" and self.device == "cpu"),
             "model.dtype: float16 is not supported on model.device: cpu; use float32",

@@ -1,35 +1,37 @@
-"""Stage `draws`: posterior draws of every component and of the full model, one work item per component and chain.
+"""Stage `draws`: posterior draws of every component and of the full model, one work item per group of chains.
 
-Reads corpus/. Writes one shard per chain (``l0h1-0``: offsets, loss, trace) and ``chains.parquet``.
+Reads corpus/. Writes a shard per group (``loss``, ``trace``, and a safetensors file per chain) and ``chains.parquet``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars
 import torch
+from safetensors.torch import load_file, save_file
 
-from scale.chains import Draws, draw_chain, mean_loss
+from scale.batches import Budget
+from scale.chains import ChainGroup, ChainKey, Draws, grouped, reference_of, trained_loss
 from scale.components import FULL, Component, full, select
 from scale.config import ModelConfig, SGLDConfig
 from scale.corpus import split_tokens
+from scale.drawfile import DrawFile, create, slice_name
 from scale.engine import Item, Workspace, per_worker
 from scale.errors import UserError
-from scale.forward import Tail
 from scale.language_model import LanguageModel, load_language_model
-from scale.store import read_array, shard_path, write_table
+from scale.store import read_array, shard_path, write_table, written
+from scale.tail import Tail
+from scale.variants import size_of, slice_shape
+
+CHECKPOINT = "checkpoint"
 
 
 def chosen_components(language_model: LanguageModel, settings: SGLDConfig) -> list[Component]:
     return select(language_model.model, language_model.architecture, settings.components)
-
-
-def chain_name(component: str, chain: int) -> str:
-    return f"{component.replace(' ', '-')}-{chain}"
 
 
 def component_named(language_model: LanguageModel, name: str) -> Component:
@@ -38,53 +40,98 @@ def component_named(language_model: LanguageModel, name: str) -> Component:
     return select(language_model.model, language_model.architecture, [name])[0]
 
 
+def chain_file(component: str, chain: int) -> str:
+    return f"{component.replace(' ', '-')}-{chain}.safetensors"
+
+
+def group_name(keys: Sequence[ChainKey]) -> str:
+    first, last = keys[0], keys[-1]
+    names = [f"{key.component.name.replace(' ', '-')}-{key.chain}" for key in (first, last)]
+    return "..".join(dict.fromkeys(names))
+
+
 @per_worker
 def pool_tail(corpus: Path, model: ModelConfig, start: int, contexts: int) -> Tail:
     """The contexts that chains are run on, with their hidden states below block ``start``: shared by a whole layer."""
     language_model = load_language_model(model)
     tokens = torch.from_numpy(split_tokens(corpus, "truth", contexts)).long().to(language_model.device)
-    return Tail(language_model, tokens, start)
+    return Tail.at(language_model, tokens, start)
+
+
+def create_files(folder: Path, keys: Sequence[ChainKey], language_model: LanguageModel, settings: SGLDConfig) -> None:
+    for key in keys:
+        shapes = {
+            slice_name(where): slice_shape(where, language_model.parameters[where.parameter])
+            for where in key.component.slices
+        }
+        path = folder / chain_file(key.component.name, key.chain)
+        create(path, shapes, settings.draws, np.dtype(settings.storage))
 
 
 def sample(
-    corpus: Path, model: ModelConfig, settings: SGLDConfig, component: str, chain: int
+    folder: Path, corpus: Path, model: ModelConfig, settings: SGLDConfig, chains: tuple[tuple[str, int], ...]
 ) -> Mapping[str, np.ndarray]:
-    """Work item: one chain of one component."""
+    """Work item: a group of chains, from its last checkpoint if there is one."""
     language_model = load_language_model(model)
-    part = component_named(language_model, component)
-    pool = pool_tail(corpus, model, part.start, settings.pool_contexts)
-    draws = draw_chain(language_model, part, pool, chain, settings)
-    return {"offsets": draws.offsets, "loss": draws.loss, "trace": draws.trace}
+    keys = [ChainKey(component_named(language_model, name), chain) for name, chain in chains]
+    pool = pool_tail(corpus, model, keys[0].component.start, settings.pool_contexts)
+    group = ChainGroup(keys, pool, settings, Budget.of(language_model.device, model.batch_tokens))
+    saved = folder / CHECKPOINT
+    if saved.exists():
+        group.restore(load_file(saved))
+    else:
+        create_files(folder, keys, language_model, settings)
+    files = [DrawFile(folder / chain_file(key.component.name, key.chain), "r+") for key in keys]
+
+    def keep(index: int, draws: np.ndarray) -> None:
+        for file, row in zip(files, draws, strict=True):
+            file[index] = row
+
+    def checkpoint() -> None:
+        for file in files:
+            file.flush()
+        with written(saved) as temporary:
+            save_file({name: tensor.cpu().contiguous() for name, tensor in group.state().items()}, temporary)
+
+    trace = group.run(keep, checkpoint).numpy()
+    for file in files:
+        file.flush()
+    saved.unlink(missing_ok=True)
+    return {"loss": group.loss, "trace": trace}
 
 
-def read_draws(folder: Path, component: str, chain: int) -> Draws:
-    """A stored chain; the offsets stay on disk until they are used."""
-    place = shard_path(folder, chain_name(component, chain))
-    return Draws(*(read_array(place / f"{key}.npy") for key in ("offsets", "loss", "trace")))
+def read_draws(folder: Path, row: Mapping[str, Any]) -> Draws:
+    """A stored chain, named by its row in ``chains.parquet``; the draws stay on disk until they are used."""
+    place = shard_path(folder, row["shard"])
+    file = DrawFile(place / chain_file(row["component"], row["chain"]))
+    loss, trace = (read_array(place / f"{key}.npy")[row["place"]] for key in ("loss", "trace"))
+    return Draws(file, loss, trace)
 
 
-def reference_loss(corpus: Path, model: ModelConfig, settings: SGLDConfig) -> float:
-    """L at the trained weights, on the contexts that the draws' L is taken on."""
-    tail = pool_tail(corpus, model, 0, settings.pool_contexts)
-    return mean_loss(tail.subset(torch.arange(min(settings.reference_contexts, len(tail.tokens)))))
-
-
-def chain_rows(folder: Path, component: Component, trained_loss: float, settings: SGLDConfig) -> list[dict[str, Any]]:
+def chain_rows(
+    folder: Path, groups: Sequence[list[ChainKey]], trained: float, language_model: LanguageModel, settings: SGLDConfig
+) -> list[dict[str, Any]]:
     rows = []
-    for chain in range(settings.chains):
-        draws = read_draws(folder, component.name, chain)
-        rows.append(
-            {
-                "component": component.name,
-                "kind": component.kind,
-                "layer": component.layer,
-                "head": component.head,
-                "chain": chain,
-                "parameters": draws.offsets.shape[1],
-                "mean_loss": float(draws.loss.mean()),
-                "diverged": draws.diverged(trained_loss, settings.runaway),
-            }
-        )
+    for keys in groups:
+        place = shard_path(folder, group_name(keys))
+        losses, traces = read_array(place / "loss.npy"), read_array(place / "trace.npy")
+        for index, key in enumerate(keys):
+            component = key.component
+            draws = Draws([], losses[index], traces[index])
+            rows.append(
+                {
+                    "component": component.name,
+                    "kind": component.kind,
+                    "layer": component.layer,
+                    "head": component.head,
+                    "chain": key.chain,
+                    "parameters": size_of(component, language_model.parameters),
+                    "mean_loss": float(draws.loss.mean()),
+                    "diverged": draws.diverged(trained, settings.runaway),
+                    "shard": group_name(keys),
+                    "place": index,
+                }
+            )
     return rows
 
 
@@ -97,6 +144,8 @@ SCHEMA = {
     "parameters": polars.Int64,
     "mean_loss": polars.Float64,
     "diverged": polars.Boolean,
+    "shard": polars.String,
+    "place": polars.Int32,
 }
 
 
@@ -105,25 +154,35 @@ def make(work: Workspace, model: ModelConfig, settings: SGLDConfig) -> dict[str,
     pool_tail.forget()  # a path may have been made again since this process last read it
     language_model = load_language_model(model)
     components = [*chosen_components(language_model, settings), full(language_model.model)]
-    by_start = sorted(components, key=lambda c: c.start)  # components of a layer share their prefix
+    length = split_tokens(corpus, "truth", 1).shape[1]
+    budget = Budget.of(language_model.device, model.batch_tokens)
+    groups = list(grouped(language_model, components, settings, length, budget))
     items = [
         Item(
-            chain_name(c.name, chain),
+            group_name(keys),
             sample,
-            {"corpus": corpus, "model": model, "settings": settings, "component": c.name, "chain": chain},
+            {
+                "corpus": corpus,
+                "model": model,
+                "settings": settings,
+                "chains": tuple((key.component.name, key.chain) for key in keys),
+            },
+            keeps_files=True,
         )
-        for c in by_start
-        for chain in range(settings.chains)
+        for keys in groups
     ]
     work.engine.run(items, work.folder, "chains", work.progress)
-    trained_loss = reference_loss(corpus, model, settings)
-    rows = [row for c in components for row in chain_rows(work.folder, c, trained_loss, settings)]
+    pool = pool_tail(corpus, model, 0, settings.pool_contexts)
+    trained = trained_loss(reference_of(pool, settings), budget)
+    rows = chain_rows(work.folder, groups, trained, language_model, settings)
+    order = {component.name: index for index, component in enumerate(components)}
+    rows.sort(key=lambda row: (order[row["component"]], row["chain"]))
     table = polars.DataFrame(rows, schema=SCHEMA)
     write_table(work.folder / "chains.parquet", table)
-    return summary(table, trained_loss, settings, work)
+    return summary(table, trained, settings, work)
 
 
-def summary(table: polars.DataFrame, trained_loss: float, settings: SGLDConfig, work: Workspace) -> dict[str, Any]:
+def summary(table: polars.DataFrame, trained: float, settings: SGLDConfig, work: Workspace) -> dict[str, Any]:
     diverged = table.filter("diverged")
     for row in diverged.iter_rows(named=True):
         work.progress.say(f"  chain {row['chain']} of {row['component']} diverged and is left out")
@@ -133,6 +192,6 @@ def summary(table: polars.DataFrame, trained_loss: float, settings: SGLDConfig, 
         "components": table.filter(polars.col("component") != FULL)["component"].unique(maintain_order=True).to_list(),
         "chains": settings.chains,
         "draws": settings.draws,
-        "trained_loss": trained_loss,
+        "trained_loss": trained,
         "diverged": diverged.select("component", "chain").to_dicts(),
     }

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from scale.progress import Progress, Task
-from scale.store import shard_path, write_shard
+from scale.store import shard_path, unfinished_shard, write_shard
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -27,11 +27,16 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Item:
-    """One independent piece of work: ``function(**arguments)`` gives the arrays of ``shard``."""
+    """One independent piece of work: ``function(**arguments)`` gives the arrays of ``shard``.
+
+    An item that ``keeps_files`` is also given ``folder``, the unfinished shard, which outlives a killed process: what
+    it leaves there becomes part of the shard, and what it finds there is from its own earlier attempt.
+    """
 
     shard: str
     function: Callable[..., Mapping[str, np.ndarray]]
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    keeps_files: bool = False
 
 
 class Engine(Protocol):
@@ -72,7 +77,11 @@ class LocalEngine:
 
 
 def do(item: Item, folder: Path) -> None:
-    write_shard(folder, item.shard, item.function(**item.arguments))
+    if item.keeps_files:
+        place = unfinished_shard(folder, item.shard)
+        write_shard(folder, item.shard, item.function(folder=place, **item.arguments), begun=True)
+    else:
+        write_shard(folder, item.shard, item.function(**item.arguments))
 
 
 class PerWorker(Generic[Arguments, Result]):

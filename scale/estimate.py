@@ -30,13 +30,13 @@ class Moments:
         self.delta = np.zeros(tokens)
         self.comoment = np.zeros(tokens)
 
-    def update(self, phi: float, delta: np.ndarray) -> None:
-        """One draw (Welford's recurrence)."""
-        self.count += 1
-        gain = phi - self.phi
-        self.phi += gain / self.count
-        self.delta += (delta - self.delta) / self.count
-        self.comoment += gain * (delta - self.delta)
+    def update(self, phi: np.ndarray, delta: np.ndarray) -> None:
+        """A batch of draws: φ (draws,), δ (draws, tokens)."""
+        batch = Moments(len(self.delta))
+        batch.count = len(phi)
+        batch.phi, batch.delta = float(phi.mean()), delta.mean(axis=0)
+        batch.comoment = (phi - batch.phi) @ (delta - batch.delta)
+        self.merge(batch)
 
     def merge(self, other: Moments) -> None:
         """Add the draws of ``other`` (Chan's formula)."""

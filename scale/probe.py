@@ -6,19 +6,21 @@ between documents. Half of the subset comes from either half of the chains: two 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from scale.chains import Perturbed
+from scale.batches import Budget, batches
 from scale.components import Component
 from scale.config import ProbeConfig
 from scale.estimate import Moments, Parts
-from scale.forward import Tail
+from scale.forward import streams
 from scale.language_model import LanguageModel
 from scale.seeds import generator_for
+from scale.tail import Tail
+from scale.variants import Stack
 
 HALVES = 2
 
@@ -27,11 +29,12 @@ HALVES = 2
 class Pool:
     """The usable draws of one component, in two halves of independent chains.
 
-    ``offsets[half]`` lists the chains' arrays (draws, parameters); ``phi[half]`` their L(w) - L(w*), (chains, draws).
+    ``offsets[half]`` lists the chains' draws, each (draws, parameters); ``phi[half]`` is their L(w) - L(w*), (chains,
+    draws).
     """
 
     component: Component
-    offsets: tuple[Sequence[np.ndarray], Sequence[np.ndarray]]
+    offsets: tuple[Sequence[Sequence[np.ndarray] | np.ndarray], Sequence[Sequence[np.ndarray] | np.ndarray]]
     phi: tuple[np.ndarray, np.ndarray]
 
     @property
@@ -43,13 +46,16 @@ class Pool:
         """
         return float(np.concatenate([phi.ravel() for phi in self.phi]).mean())
 
-    def pick(self, half: int, count: int, generator: np.random.Generator) -> list[tuple[np.ndarray, float]]:
-        """A random subset of one half's draws, without repetition: offsets and φ."""
-        chains, draws = self.phi[half].shape
-        chosen = generator.choice(chains * draws, size=min(count, chains * draws), replace=False)
-        return [
-            (self.offsets[half][i // draws][i % draws], float(self.phi[half][i // draws, i % draws])) for i in chosen
-        ]
+    def pick(self, half: int, count: int, generator: np.random.Generator) -> np.ndarray:
+        """A random subset of one half's draws, without repetition, as flat indices into (chains, draws)."""
+        total = self.phi[half].size
+        return generator.choice(total, size=min(count, total), replace=False)
+
+    def draws(self, half: int, chosen: np.ndarray) -> np.ndarray:
+        """Offsets of some draws, (chosen, parameters) float32."""
+        chain, draw = np.divmod(chosen, self.phi[half].shape[1])
+        rows = [self.offsets[half][c][d] for c, d in zip(chain, draw, strict=True)]
+        return np.stack(rows).astype(np.float32, copy=False)
 
 
 def subset_generator(component: str, document: int, half: int, settings: ProbeConfig) -> np.random.Generator:
@@ -59,26 +65,38 @@ def subset_generator(component: str, document: int, half: int, settings: ProbeCo
     return generator_for(settings.seed, component, half, document)
 
 
-def trained_losses(language_model: LanguageModel, tokens: torch.Tensor) -> np.ndarray:
+@torch.no_grad()
+def trained_losses(tail: Tail) -> np.ndarray:
     """l_t(w*) of every row, float64."""
-    with torch.no_grad():
-        return Tail(language_model, tokens, 0).losses().double().flatten().cpu().numpy()
+    return tail.losses().double().flatten().cpu().numpy()
+
+
+@torch.no_grad()
+def probe_half(tail: Tail, pool: Pool, half: int, chosen: np.ndarray, baseline: np.ndarray, budget: Budget) -> Moments:
+    """The moments of one half over the chosen draws, as many draws at a time as the budget allows."""
+    moments = Moments(len(baseline))
+    phi, device = pool.phi[half].ravel(), tail.tokens.device
+
+    def some(begin: int, end: int) -> None:
+        part = chosen[begin:end]
+        offsets = torch.from_numpy(pool.draws(half, part)).to(device)
+        losses = tail.losses([Stack(pool.component, offsets)]).flatten(1).double().cpu().numpy()
+        moments.update(phi[part], losses - baseline - phi[part, None])
+
+    parameters = len(pool.offsets[half][0][0])
+    budget.ranges(len(chosen), lambda: budget.variants(tail.tokens.numel(), parameters), some)
+    return moments
 
 
 def probe_component(
-    tail: Tail, pool: Pool, document: int, baseline: np.ndarray, settings: ProbeConfig
+    tail: Tail, pool: Pool, document: int, baseline: np.ndarray, settings: ProbeConfig, budget: Budget
 ) -> tuple[Parts, Parts]:
     """Both halves of one component's parts for the tokens of ``tail``; ``baseline`` is l_t(w*)."""
     halves = []
-    with Perturbed(tail.language_model, pool.component) as weights, torch.no_grad():
-        for half in range(HALVES):
-            moments = Moments(len(baseline))
-            generator = subset_generator(pool.component.name, document, half, settings)
-            for offset, phi in pool.pick(half, settings.draws_per_document // HALVES, generator):
-                weights.set_offset(offset)
-                losses = tail.losses().double().flatten().cpu().numpy()
-                moments.update(phi, losses - baseline - phi)
-            halves.append(moments.result())
+    for half in range(HALVES):
+        generator = subset_generator(pool.component.name, document, half, settings)
+        chosen = pool.pick(half, settings.draws_per_document // HALVES, generator)
+        halves.append(probe_half(tail, pool, half, chosen, baseline, budget).result())
     return halves[0], halves[1]
 
 
@@ -102,20 +120,34 @@ def probe_document(
     pools: Sequence[Pool],
     full: Pool,
     settings: ProbeConfig,
-    done: Callable[[], None] = lambda: None,
+    budget: Budget | None = None,
 ) -> Measured:
-    """Measure every component on the contexts of one document; the prefix is computed once per layer."""
-    ids = torch.from_numpy(tokens).long().to(language_model.device)
-    baseline = trained_losses(language_model, ids)
-    tails: dict[int, Tail] = {}
-    parts = []
-    for pool in pools:
-        start = pool.component.start
-        if start not in tails:
-            tails[start] = Tail(language_model, ids, start)
-        parts.append(probe_component(tails[start], pool, document, baseline, settings))
-        done()
-    unrestricted = probe_component(Tail(language_model, ids, 0), full, document, baseline, settings)
+    """Measure every component on the contexts of one document, as many contexts at a time as the budget allows."""
+    budget = budget or Budget.of(language_model.device)
+    held = max(1, budget.tokens // tokens.shape[1])
+    found = [
+        probe_contexts(language_model, tokens[part], document, pools, full, settings, budget)
+        for part in batches(len(tokens), held)
+    ]
+    return Measured(*(np.concatenate(arrays) for arrays in zip(*(vars(part).values() for part in found), strict=True)))
+
+
+def probe_contexts(
+    language_model: LanguageModel,
+    tokens: np.ndarray,
+    document: int,
+    pools: Sequence[Pool],
+    full: Pool,
+    settings: ProbeConfig,
+    budget: Budget,
+) -> Measured:
+    """The hidden states below every layer come from one forward pass and are shared by all components and draws."""
+    ids = torch.from_numpy(np.ascontiguousarray(tokens)).long().to(language_model.device)
+    starts = sorted({0, *(pool.component.start for pool in pools)})
+    tails = {s: Tail(language_model, ids, s, hidden) for s, hidden in streams(language_model, ids, starts).items()}
+    baseline = trained_losses(tails[0])
+    parts = [probe_component(tails[pool.component.start], pool, document, baseline, settings, budget) for pool in pools]
+    unrestricted = probe_component(tails[0], full, document, baseline, settings, budget)
     return Measured(
         covariance=np.stack([[half.covariance for half in both] for both in parts]).transpose(2, 1, 0),
         shift=np.stack([[half.shift for half in both] for both in parts]).transpose(2, 1, 0),

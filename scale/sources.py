@@ -26,9 +26,8 @@ PATTERNS = {"text": "**/*.txt", "jsonl": "**/*.jsonl*", "parquet": "**/*.parquet
 ROWS = 4096
 
 # Not library prose: third-party packages, tests, code-page tables, and the grammar tool's own fixtures.
-_SKIPPED_FOLDERS = frozenset(
-    {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__", "encodings", "lib2to3"}
-)
+_TEST_FOLDERS = frozenset({"test", "tests", "idle_test", "lib2to3"})
+_OTHER_FOLDERS = frozenset({"site-packages", "dist-packages", "__pycache__", "encodings"})
 # Written when the interpreter was built: it holds the builder's paths and differs between machines.
 _SKIPPED_FILES = "_sysconfigdata*"
 # Bytes that are not utf-8 decode to lone low surrogates under "surrogateescape"; valid utf-8 never does.
@@ -107,10 +106,24 @@ def python_standard_library() -> list[Path]:
     Left out: third-party packages, tests, generated tables (most visible characters are no letters), empty files, and
     files that are not utf-8.
     """
+    return _library_files(tests=False)
+
+
+def python_library_tests() -> list[Path]:
+    """The files left out of `python_standard_library` only because they are tests, sorted in the same way."""
+    return _library_files(tests=True)
+
+
+def _library_files(*, tests: bool) -> list[Path]:
     root = _library_root()
-    inside = (file for file in root.rglob("*.py") if _SKIPPED_FOLDERS.isdisjoint(file.relative_to(root).parts[:-1]))
-    kept = (file for file in inside if file.is_file() and not file.match(_SKIPPED_FILES) and _is_prose(file))
+    kept = [file for file in root.rglob("*.py") if _in_library(file.relative_to(root), tests=tests)]
+    kept = [file for file in kept if file.is_file() and not file.match(_SKIPPED_FILES) and _is_prose(file)]
     return sorted(kept, key=lambda file: file.relative_to(root).as_posix())
+
+
+def _in_library(file: Path, *, tests: bool) -> bool:
+    folders = file.parts[:-1]
+    return _OTHER_FOLDERS.isdisjoint(folders) and tests != _TEST_FOLDERS.isdisjoint(folders)
 
 
 def _library_root() -> Path:

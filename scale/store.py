@@ -91,13 +91,20 @@ def shard_path(folder: Path, name: str) -> Path:
     return folder / SHARDS / name
 
 
-def write_shard(folder: Path, name: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write all arrays of one shard and rename the shard into place."""
+def unfinished_shard(folder: Path, name: str) -> Path:
+    """The folder in which a shard takes shape, with whatever an earlier attempt left there."""
+    place = shard_path(folder, name).with_name(name + ".tmp")
+    place.mkdir(parents=True, exist_ok=True)
+    return place
+
+
+def write_shard(folder: Path, name: str, arrays: Mapping[str, np.ndarray], begun: bool = False) -> None:
+    """Write all arrays of one shard and rename the shard into place; ``begun`` keeps what it already holds."""
     final = shard_path(folder, name)
-    temporary = final.with_name(final.name + ".tmp")
-    if temporary.exists():
+    temporary = unfinished_shard(folder, name)
+    if not begun:
         shutil.rmtree(temporary)
-    temporary.mkdir(parents=True)
+        temporary.mkdir()
     for key, array in arrays.items():
         write_array(temporary / f"{key}.npy", array)
     replace_atomically(temporary, final)

@@ -10,15 +10,16 @@ import polars
 import torch
 from torch import nn
 
-from scale.chains import Draws, draw_chain, mean_loss
+from scale.batches import Budget
+from scale.chains import Draws, draw_chains, grouped, reference_of, trained_loss
 from scale.components import Component, full, select
 from scale.config import ProbeConfig, SGLDConfig
 from scale.diagnostics import mixing
 from scale.errors import UserError
 from scale.estimate import Estimator, assemble, reliability
-from scale.forward import Tail
 from scale.language_model import LanguageModel
 from scale.probe import Pool, probe_document
+from scale.tail import Tail
 
 ALL = ("all",)
 
@@ -83,14 +84,22 @@ def as_contexts(name: str, contexts: np.ndarray | torch.Tensor, model: nn.Module
     return ids
 
 
-def sample_component(
-    language_model: LanguageModel, component: Component, reference: np.ndarray, settings: SGLDConfig
-) -> Sampled:
+def sample_components(
+    language_model: LanguageModel, components: Sequence[Component], reference: np.ndarray, settings: SGLDConfig
+) -> list[Sampled]:
+    """All chains of all components, those of a layer together, in the order of ``components``."""
     ids = torch.from_numpy(reference[: settings.pool_contexts]).long().to(language_model.device)
-    pool = Tail(language_model, ids, component.start)
-    chains = [draw_chain(language_model, component, pool, chain, settings) for chain in range(settings.chains)]
-    trained = mean_loss(pool.subset(torch.arange(min(settings.reference_contexts, len(ids)))))
-    return Sampled(component, chains, trained, settings)
+    budget = Budget.of(language_model.device)
+    found: dict[str, list[Draws]] = {component.name: [] for component in components}
+    pools = {0: Tail(language_model, ids, 0, None)}
+    for keys in grouped(language_model, components, settings, ids.shape[1], budget):
+        start = keys[0].component.start
+        if start not in pools:  # one layer's hidden states at a time, besides the tokens themselves
+            pools = {0: pools[0], start: Tail.at(language_model, ids, start)}
+        for key, draws in zip(keys, draw_chains(keys, pools[start], settings, budget), strict=True):
+            found[key.component.name].append(draws)
+    trained = trained_loss(reference_of(pools[0], settings), budget)
+    return [Sampled(component, found[component.name], trained, settings) for component in components]
 
 
 def diagnostics_table(sampled: Sequence[Sampled], pools: Sequence[Pool]) -> polars.DataFrame:
@@ -131,7 +140,7 @@ def susceptibilities(
     ids, data = as_contexts("contexts", contexts, model), as_contexts("reference", reference, model)
     language_model = LanguageModel.wrap(model)
     parts = select(model, language_model.architecture, components)
-    sampled = [sample_component(language_model, part, data, settings) for part in [*parts, full(model)]]
+    sampled = sample_components(language_model, [*parts, full(model)], data, settings)
     pools = [s.pool() for s in sampled]
     mean_phi = np.array([pool.mean_phi for pool in pools[:-1]])
     measured = [
@@ -163,4 +172,4 @@ def local_learning_coefficients(
     data = as_contexts("reference", reference, model)
     language_model = LanguageModel.wrap(model)
     parts = select(model, language_model.architecture, components)
-    return {part.name: sample_component(language_model, part, data, settings).llc for part in parts}
+    return {found.component.name: found.llc for found in sample_components(language_model, parts, data, settings)}

@@ -1,9 +1,10 @@
 """Writes a trained demo model in the hub's own format, with a card whose every number is measured here."""
 
+import copy
 import math
-import platform
 import random
-from dataclasses import dataclass
+import textwrap
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch.nn import functional
 from transformers import GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
+from balmer.demo.recipe import Recipe, flags
 from balmer.demo.text import END, Corpus, end_token
 
 PROMPTS = ("class Reader:\n    def __init__(self, path):\n", '    """Return the')
@@ -42,12 +44,12 @@ class Measured:
 
 @torch.no_grad()
 def losses(model: GPTNeoXForCausalLM, contexts: torch.Tensor) -> torch.Tensor:
-    """Loss of every predicted token, (contexts, length - 1), in float32."""
+    """Loss of every predicted token, (contexts, length - 1), in float32, on the processor."""
     blocks = []
-    for block in contexts.split(32):
+    for block in contexts.to(model.device).split(32):
         logits = model(input_ids=block[:, :-1], use_cache=False).logits.float()
         blocks.append(functional.cross_entropy(logits.transpose(1, 2), block[:, 1:], reduction="none"))
-    return torch.cat(blocks)
+    return torch.cat(blocks).cpu()
 
 
 def unigram_loss(training: torch.Tensor, held_out: torch.Tensor, vocabulary: int) -> float:
@@ -111,25 +113,17 @@ def sample(model: GPTNeoXForCausalLM, tokenizer: PreTrainedTokenizerFast, prompt
 
 
 def export(
-    model: GPTNeoXForCausalLM,
-    tokenizer: PreTrainedTokenizerFast,
-    corpus: Corpus,
-    out: Path,
-    recipe: dict[str, Any],
-    step: int,
+    model: GPTNeoXForCausalLM, tokenizer: PreTrainedTokenizerFast, corpus: Corpus, out: Path, recipe: Recipe, step: int
 ) -> None:
     """Saves the weights in float16; measures them as a reader will load them, in float32; writes the card.
 
     Files are written beside the folder and moved in one by one, so that a reader never meets half a file.
     """
     part = out.with_name(out.name + ".part")
-    GPTNeoXForCausalLM.from_pretrained(
-        None, config=model.config, state_dict=model.state_dict(), dtype=torch.float16
-    ).save_pretrained(part)
     tokenizer.save_pretrained(part)
-    stored = GPTNeoXForCausalLM.from_pretrained(part, dtype=torch.float32).eval()
-    measured = measure(stored, tokenizer, corpus, recipe["context"])
-    exact = float(losses(model, corpus.held_out_contexts(recipe["context"])).double().mean())
+    stored = _store(model, part)
+    measured = measure(stored, tokenizer, corpus, recipe.context)
+    exact = float(losses(model.eval(), corpus.held_out_contexts(recipe.context)).double().mean())
     samples = [sample(stored, tokenizer, prompt, seed=seed) for seed, prompt in enumerate(PROMPTS)]
     facts = _facts(stored, corpus, recipe, step)
     (part / "README.md").write_text(card(facts, measured, exact, samples), encoding="utf-8")
@@ -140,22 +134,45 @@ def export(
     part.rmdir()
 
 
-def _facts(model: GPTNeoXForCausalLM, corpus: Corpus, recipe: dict[str, Any], step: int) -> dict[str, Any]:
-    return recipe | {
-        "python": platform.python_version(),
+def _store(model: GPTNeoXForCausalLM, folder: Path) -> GPTNeoXForCausalLM:
+    """Saves a copy in float16 that drops nothing, even while it learns; gives it as it is read again."""
+    config = copy.deepcopy(model.config)
+    config.hidden_dropout = config.attention_dropout = 0.0
+    GPTNeoXForCausalLM.from_pretrained(
+        None, config=config, state_dict=model.state_dict(), dtype=torch.float16
+    ).save_pretrained(folder)
+    return GPTNeoXForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+def _facts(model: GPTNeoXForCausalLM, corpus: Corpus, recipe: Recipe, step: int) -> dict[str, Any]:
+    seen = step * recipe.batch * recipe.context
+    return asdict(recipe) | {
+        "python": corpus.python,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "files": corpus.files,
         "tokens": len(corpus.training),
         "held_out_tokens": len(corpus.held_out),
         "step": step,
-        "seen": step * recipe["batch"] * recipe["context"],
+        "seen": seen,
+        "epochs": seen / len(corpus.training),
+        "left_out": "Third-party packages" + ("" if recipe.tests else ", tests"),
+        "learnt_tests": f" and {corpus.test_files} files of its tests" if recipe.tests else "",
+        "dropped": f"dropout {recipe.dropout:g}" if recipe.dropout else "no dropout",
+        "command": _command(recipe),
     }
+
+
+def _command(recipe: Recipe) -> str:
+    """The line that retrains it, broken between the flags but not between a flag and its value."""
+    words = ["python -m balmer.demo.train --out FOLDER", *flags(recipe)]
+    lines = textwrap.wrap(" ".join(word.replace(" ", "\xa0") for word in words), 100, break_on_hyphens=False)
+    return " \\\n        ".join(lines).replace("\xa0", " ")
 
 
 def card(facts: dict[str, Any], measured: Measured, exact: float, samples: list[str]) -> str:
     """The model card, in Markdown."""
     shown = "\n\n".join(f"```python\n{sample.rstrip()}\n```" for sample in samples)
-    return CARD.format(**facts, **vars(measured), exact=exact, samples=shown, epochs=facts["seen"] / facts["tokens"])
+    return CARD.format(**facts, **vars(measured), exact=exact, samples=shown)
 
 
 CARD = """\
@@ -174,18 +191,19 @@ in the context. It is of no use as an assistant.
 
 ## Data
 
-Source and docstrings of the standard library of Python {python}: {files} files, {tokens:,} training tokens. One file in
-twenty is held out, chosen by a hash of its name ({held_out_tokens:,} tokens). Third-party packages, tests and generated
-tables are left out. The tokenizer (byte-level BPE) was learnt from the training files.
+Source and docstrings of the standard library of Python {python}: {files} files{learnt_tests}, {tokens:,} training
+tokens. One file in twenty of the library is held out, chosen by a hash of its name ({held_out_tokens:,} tokens).
+{left_out} and generated tables are left out. The tokenizer (byte-level BPE) was learnt from the library's training
+files.
 
 ## Training
 
 Step {step:,} of {steps:,}, {batch} contexts of {context} tokens each: {seen:,} tokens, {epochs:.1f} passes over
 the text. AdamW (0.9, 0.95), peak learning rate {learning_rate:g}, warm-up of {warmup} steps, a plateau, a linear
 fall to zero over the last {decay:.0%} of the steps, weight decay {weight_decay:g} on matrices, gradients clipped at
-{clip:g}, no dropout, products in bfloat16, seed {seed}. After step {copies_after:,}, {copies} of the {batch} contexts
-of each step is no text but a sequence of random tokens over and over, so that the model learns to copy; the tokens
-counted above include these.
+{clip:g}, {dropped}, products in bfloat16, seed {seed}. After step {copies_after:,}, contexts that are no text but a
+sequence of random tokens over and over, so that the model learns to copy: {copies} of the {batch} of each step; the
+tokens counted above include these.
 
 ## Measured
 
@@ -208,10 +226,10 @@ Two samples at temperature 0.7, not selected; the first line or lines are the pr
 
 ## Retraining
 
-    python -m balmer.demo.train --out FOLDER --steps {steps} --batch {batch} \\
-        --learning-rate {learning_rate:g} --seed {seed}
+    {command}
 
-The text depends on the Python that runs it; the same version gives the same text.
+The text depends on the Python that runs it; the same version gives the same text. `--prepare FOLDER` writes the text
+down, and `--data FOLDER` learns what was written, on any machine.
 
 ## Licence
 

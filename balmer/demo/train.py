@@ -2,64 +2,29 @@
 
 A byte-level BPE tokenizer and a small GPT-NeoX model learn the source and docstrings of the running interpreter's
 standard library. Every batch is a function of (seed, step), so a training that was stopped continues, from its last
-checkpoint, on the batches it would have seen anyway.
+checkpoint, on the batches it would have seen anyway. With `--prepare FOLDER` the text is only written down, for
+another machine to learn from with `--data FOLDER`.
 """
 
 import argparse
+import sys
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-from torch.nn import functional
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging
 
+from balmer.demo.batches import examples_at
+from balmer.demo.gradients import gradients, token_loss
 from balmer.demo.model_card import export
-from balmer.demo.text import Corpus, end_token, load_corpus, train_tokenizer
+from balmer.demo.recipe import Recipe, decay_start, defaults, learning_rate_at
+from balmer.demo.text import Corpus, end_token, load_corpus, prepare, prepared, train_tokenizer
 from scale.errors import UserError
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that decides the trained weights, up to floating point.
-
-    Args:
-        steps: Optimiser steps.
-        batch: Contexts per step.
-        context: Tokens per context.
-        learning_rate: Peak of the schedule.
-        warmup: Steps of linear warm-up, to the peak.
-        decay: Share of the steps, the last ones, over which the learning rate falls linearly to zero.
-        weight_decay: Decay of matrices; biases and norms have none.
-        clip: Largest norm of the gradient.
-        copies: Contexts of each batch that are no text but one random sequence of tokens over and over: only copying
-            from earlier in the context can foretell them. They make sure that the model has something to copy with.
-        copies_after: Steps before the first such context.
-        seed: Decides the initial weights, the order of the text and the random sequences.
-    """
-
-    steps: int
-    batch: int = 8
-    context: int = 256
-    learning_rate: float = 3e-3
-    warmup: int = 150
-    decay: float = 0.4
-    weight_decay: float = 0.1
-    clip: float = 1.0
-    copies: int = 1
-    copies_after: int = 1250
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch", "context"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 <= self.copies < self.batch:
-            raise UserError(f"copies must leave room for text in a batch of {self.batch}, got {self.copies}")
-
-
-def model_config(tokenizer: PreTrainedTokenizerFast) -> GPTNeoXConfig:
+def model_config(tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> GPTNeoXConfig:
     """A Pythia in small: parallel residual, a quarter of each head rotary, untied embeddings."""
     end = end_token(tokenizer)
     return GPTNeoXConfig(
@@ -72,61 +37,11 @@ def model_config(tokenizer: PreTrainedTokenizerFast) -> GPTNeoXConfig:
         rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.25},
         use_parallel_residual=True,
         tie_word_embeddings=False,
-        hidden_dropout=0.0,
-        attention_dropout=0.0,
+        hidden_dropout=recipe.dropout,
+        attention_dropout=recipe.dropout,
         bos_token_id=end,
         eos_token_id=end,
     )
-
-
-def batch_at(tokens: torch.Tensor, recipe: Recipe, step: int) -> torch.Tensor:
-    """The contexts of one step. Each epoch cuts the text at its own random offset and shuffles the pieces."""
-    per_epoch = (len(tokens) - recipe.context) // recipe.context // recipe.batch
-    epoch, index = divmod(step, per_epoch)
-    generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + epoch)
-    offset = int(torch.randint(recipe.context, (), generator=generator))
-    count = (len(tokens) - offset) // recipe.context
-    chosen = torch.randperm(count, generator=generator)[index * recipe.batch : (index + 1) * recipe.batch]
-    starts = offset + chosen * recipe.context
-    return tokens[starts[:, None] + torch.arange(recipe.context)]
-
-
-def examples_at(tokens: torch.Tensor, recipe: Recipe, step: int, vocabulary: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The contexts of one step and their targets, the next tokens; a target of -100 is not learnt."""
-    contexts = batch_at(tokens, recipe, step)
-    targets = contexts[:, 1:].clone()
-    generator = torch.Generator().manual_seed((recipe.seed + 1) * 1_000_003 + step)
-    for row in range(recipe.batch - recipe.copies if step >= recipe.copies_after else recipe.batch, recipe.batch):
-        period = int(torch.randint(recipe.context // 32, recipe.context // 2, (), generator=generator))
-        # Token 0 ends a text and stands in no sequence.
-        sequence = torch.randint(1, vocabulary, (period,), generator=generator)
-        contexts[row] = sequence.repeat(recipe.context // period + 1)[: recipe.context]
-        targets[row] = contexts[row, 1:]
-        # The first round, and the token with which the second begins, cannot be foreseen.
-        targets[row, :period] = -100
-    return contexts[:, :-1], targets
-
-
-def decay_start(recipe: Recipe) -> int:
-    return recipe.steps - max(1, int(recipe.decay * recipe.steps))
-
-
-def learning_rate_at(step: int, recipe: Recipe) -> float:
-    """Linear warm-up, a plateau, and a linear fall to zero.
-
-    Until the fall begins, the schedule does not depend on the number of steps: a training may be resumed with another
-    number of them, and is then the same as if that number had been given at first.
-    """
-    rise = (step + 1) / recipe.warmup
-    fall = (recipe.steps - step) / (recipe.steps - decay_start(recipe))
-    return recipe.learning_rate * min(1.0, rise, fall)
-
-
-def token_loss(model: GPTNeoXForCausalLM, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Mean loss in nats over the targets; the products in bfloat16, the softmax in float32."""
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        logits = model(input_ids=inputs, use_cache=False).logits
-    return functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
 
 
 def new_optimizer(model: GPTNeoXForCausalLM, recipe: Recipe) -> torch.optim.AdamW:
@@ -136,36 +51,39 @@ def new_optimizer(model: GPTNeoXForCausalLM, recipe: Recipe) -> torch.optim.Adam
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.95), fused=True)
 
 
-def train_step(
-    model: GPTNeoXForCausalLM, optimizer: torch.optim.AdamW, tokens: torch.Tensor, recipe: Recipe, step: int
-) -> float:
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate_at(step, recipe)
-    loss = token_loss(model, *examples_at(tokens, recipe, step, model.config.vocab_size))
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-    optimizer.step()
-    optimizer.zero_grad()
-    return loss.item()
-
-
-@torch.no_grad()
-def held_out_glance(model: GPTNeoXForCausalLM, corpus: Corpus, recipe: Recipe) -> float:
-    """Loss on 64 contexts spread evenly over the held-out text: cheap enough to print often."""
-    contexts = corpus.held_out_contexts(recipe.context)
-    spread = torch.linspace(0, len(contexts) - 1, min(64, len(contexts))).long()
-    return token_loss(model, contexts[spread, :-1], contexts[spread, 1:]).item()
-
-
 class Training:
     """The state of a training: the model, its optimiser and how many steps were done."""
 
-    def __init__(self, recipe: Recipe, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    def __init__(
+        self, recipe: Recipe, tokenizer: PreTrainedTokenizerFast, folder: Path, device: str | torch.device = "cpu"
+    ) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe, self.tokenizer, self.folder = recipe, tokenizer, folder
-        self.model = GPTNeoXForCausalLM(model_config(tokenizer))
+        self.model = GPTNeoXForCausalLM(model_config(tokenizer, recipe)).to(device)  # type: ignore[arg-type]
         self.optimizer = new_optimizer(self.model, recipe)
+        self.gradients = gradients(self.model, recipe.batch, recipe.context - 1)
         self.step = 0
+
+    def advance(self, tokens: torch.Tensor) -> torch.Tensor:
+        """One step; gives its loss, without waiting for the device."""
+        recipe = self.recipe
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate_at(self.step, recipe)
+        # What is dropped is decided by the step, as the batch is.
+        torch.manual_seed((recipe.seed + 2) * 1_000_003 + self.step)
+        loss = self.gradients(*examples_at(tokens, recipe, self.step, self.model.config.vocab_size))
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip)
+        self.optimizer.step()
+        self.step += 1
+        return loss
+
+    @torch.no_grad()
+    def glance(self, corpus: Corpus) -> float:
+        """Loss on 64 contexts spread evenly over the held-out text: cheap enough to print often."""
+        contexts = corpus.held_out_contexts(self.recipe.context)
+        spread = torch.linspace(0, len(contexts) - 1, min(64, len(contexts))).long()
+        chosen = contexts[spread].to(self.model.device)
+        return token_loss(self.model.eval(), chosen[:, :-1], chosen[:, 1:]).item()
 
     def save(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -178,7 +96,7 @@ class Training:
         file = self.folder / "checkpoint.pt"
         if not file.exists():
             return
-        state = torch.load(file, weights_only=True)
+        state = torch.load(file, weights_only=True, map_location=self.model.device)
         before = Recipe(**state["recipe"])
         same = replace(before, steps=self.recipe.steps) == self.recipe
         begun = state["step"] > min(decay_start(before), decay_start(self.recipe))
@@ -191,49 +109,85 @@ class Training:
 
 def run(training: Training, corpus: Corpus, out: Path, print_every: int, save_every: int) -> None:
     """Trains to the recipe's last step; checkpoints and exports the model on the way and at the end."""
-    recipe, since, seen = training.recipe, time.perf_counter(), 0
-    running = 0.0
+    recipe, since, losses = training.recipe, time.perf_counter(), []
     while training.step < recipe.steps:
-        running += train_step(training.model, training.optimizer, corpus.training, recipe, training.step)
-        training.step, seen = training.step + 1, seen + 1
+        losses.append(training.advance(corpus.training))
         last = training.step == recipe.steps
         if training.step % print_every == 0 or last:
-            rate = seen * recipe.batch * recipe.context / (time.perf_counter() - since)
-            glance = held_out_glance(training.model, corpus, recipe)
-            print(
-                f"step {training.step} loss {running / seen:.4f} held-out {glance:.4f} tokens/s {rate:.0f}", flush=True
-            )
-            running, seen, since = 0.0, 0, time.perf_counter()
+            loss = float(torch.stack(losses).mean())
+            rate = len(losses) * recipe.batch * recipe.context / (time.perf_counter() - since)
+            glance = training.glance(corpus)
+            print(f"step {training.step} loss {loss:.4f} held-out {glance:.4f} tokens/s {rate:.0f}", flush=True)
+            since, losses = time.perf_counter(), []
         if training.step % save_every == 0 or last:
             training.save()
-            export(training.model, training.tokenizer, corpus, out, asdict(recipe), training.step)
-            since, running, seen = time.perf_counter(), 0.0, 0
+            export(training.model, training.tokenizer, corpus, out, recipe, training.step)
+            since, losses = time.perf_counter(), []
 
 
-def steps_in(minutes: float, corpus: Corpus, recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> int:
+def steps_in(minutes: float, corpus: Corpus, trial: Training) -> int:
     """How many steps fit into so many minutes, at the pace of 20 trial steps after 5 for warming up."""
-    trial = Training(recipe, tokenizer, Path())
-    for step in range(25):
-        if step == 5:
-            since = time.perf_counter()
-        train_step(trial.model, trial.optimizer, corpus.training, recipe, step)
+    for _ in range(5):
+        trial.advance(corpus.training).item()
+    since = time.perf_counter()
+    for _ in range(20):
+        trial.advance(corpus.training).item()
     return max(1, int(minutes * 60 / ((time.perf_counter() - since) / 20)))
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m balmer.demo.train", description=__doc__.split("\n\n")[1])
-    parser.add_argument("--out", type=Path, required=True, help="folder for the model, in the hub's format")
+    parser = argparse.ArgumentParser(
+        prog="python -m balmer.demo.train",
+        description=f"{__doc__}\n{Recipe.__doc__}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    task = parser.add_mutually_exclusive_group(required=True)
+    task.add_argument("--out", type=Path, help="folder for the model, in the hub's format")
+    task.add_argument("--prepare", type=Path, metavar="FOLDER", help="only write the text and the tokenizer there")
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="learn what --prepare wrote, not this library")
     parser.add_argument("--work", type=Path, help="folder for the checkpoint (default: OUT with .training added)")
-    length = parser.add_mutually_exclusive_group(required=True)
+    length = parser.add_mutually_exclusive_group()
     length.add_argument("--steps", type=int, help="optimiser steps")
     length.add_argument("--minutes", type=float, help="choose the steps that take about so long on this machine")
-    parser.add_argument("--batch", type=int, default=Recipe.batch, help="contexts per step")
-    parser.add_argument("--learning-rate", type=float, default=Recipe.learning_rate)
-    parser.add_argument("--seed", type=int, default=Recipe.seed)
+    for name, value in defaults().items():
+        kind = {"action": "store_true"} if value is False else {"type": type(value), "default": value}
+        parser.add_argument("--" + name.replace("_", "-"), help="default: %(default)s", **kind)
+    parser.add_argument("--device", default="auto", help="auto (CUDA if there is one), cpu or cuda")
     parser.add_argument("--threads", type=int, help="threads of torch (default: its own choice)")
     parser.add_argument("--print-every", type=int, default=50, help="steps between progress lines")
     parser.add_argument("--save-every", type=int, default=500, help="steps between checkpoints")
-    return parser.parse_args()
+    chosen = parser.parse_args()
+    if chosen.out and chosen.steps is None and chosen.minutes is None:
+        parser.error("--out needs --steps or --minutes")
+    return chosen
+
+
+def device_named(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name not in ("cpu", "cuda"):
+        raise UserError(f"--device must be auto, cpu or cuda, got {name!r}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: this torch sees no CUDA device; use --device cpu")
+    return torch.device(name)
+
+
+def train(chosen: argparse.Namespace) -> None:
+    work = chosen.work or chosen.out.with_name(chosen.out.name + ".training")
+    device = device_named(chosen.device)
+    recipe = Recipe(1 if chosen.steps is None else chosen.steps, **{name: getattr(chosen, name) for name in defaults()})
+    if chosen.data:
+        tokenizer, corpus = prepared(chosen.data, tests=recipe.tests)
+    else:
+        tokenizer = train_tokenizer()
+        corpus = load_corpus(tokenizer, tests=recipe.tests)
+    print(f"{corpus.files} files, {len(corpus.training)} tokens to learn, {len(corpus.held_out)} held out", flush=True)
+    if chosen.minutes:
+        recipe = replace(recipe, steps=steps_in(chosen.minutes, corpus, Training(recipe, tokenizer, Path(), device)))
+    training = Training(recipe, tokenizer, work, device)
+    training.resume()
+    print(f"{sum(p.numel() for p in training.model.parameters())} parameters, {recipe}, {device}", flush=True)
+    run(training, corpus, chosen.out, chosen.print_every, chosen.save_every)
 
 
 def main() -> None:
@@ -241,18 +195,11 @@ def main() -> None:
     logging.disable_progress_bar()
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
-    work = chosen.work or chosen.out.with_name(chosen.out.name + ".training")
-    tokenizer = train_tokenizer()
-    corpus = load_corpus(tokenizer)
-    print(f"{corpus.files} files, {len(corpus.training)} tokens to learn, {len(corpus.held_out)} held out", flush=True)
-    recipe = Recipe(chosen.steps or 1, chosen.batch, learning_rate=chosen.learning_rate, seed=chosen.seed)
-    if chosen.minutes:
-        steps = steps_in(chosen.minutes, corpus, recipe, tokenizer)
-        recipe = replace(recipe, steps=steps)
-    training = Training(recipe, tokenizer, work)
-    training.resume()
-    print(f"{sum(p.numel() for p in training.model.parameters())} parameters, {recipe}", flush=True)
-    run(training, corpus, chosen.out, chosen.print_every, chosen.save_every)
+    try:
+        prepare(chosen.prepare) if chosen.prepare else train(chosen)
+    except UserError as error:
+        print(f"balmer.demo.train: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -8,18 +8,11 @@ import torch
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
+from balmer.demo.batches import batch_at, examples_at
 from balmer.demo.model_card import export, losses, repeated_sequences, unigram_loss
+from balmer.demo.recipe import Recipe, decay_start, defaults, flags, learning_rate_at
 from balmer.demo.text import END, Corpus
-from balmer.demo.train import (
-    Recipe,
-    Training,
-    batch_at,
-    decay_start,
-    examples_at,
-    learning_rate_at,
-    model_config,
-    train_step,
-)
+from balmer.demo.train import Training, model_config
 from scale.errors import UserError
 
 RECIPE = Recipe(steps=40, batch=4, context=16, warmup=4, learning_rate=3e-3)
@@ -37,12 +30,7 @@ def stream() -> torch.Tensor:
 
 
 def advance(training: Training, stream: torch.Tensor, steps: int) -> list[float]:
-    recipe = training.recipe
-    values = []
-    for step in range(training.step, training.step + steps):
-        values.append(train_step(training.model, training.optimizer, stream, recipe, step))
-    training.step += steps
-    return values
+    return [training.advance(stream).item() for _ in range(steps)]
 
 
 def test_an_epoch_shows_every_token_at_most_once_and_nearly_all() -> None:
@@ -111,16 +99,18 @@ def test_training_learns_a_rule(tokenizer: PreTrainedTokenizerFast, tmp_path: Pa
     assert values[-1] < 1.5
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_a_stopped_training_ends_where_an_unbroken_one_ends(
-    tokenizer: PreTrainedTokenizerFast, stream: torch.Tensor, tmp_path: Path
+    tokenizer: PreTrainedTokenizerFast, stream: torch.Tensor, tmp_path: Path, dropout: float
 ) -> None:
-    unbroken = Training(RECIPE, tokenizer, tmp_path)
+    recipe = replace(RECIPE, dropout=dropout)
+    unbroken = Training(recipe, tokenizer, tmp_path)
     advance(unbroken, stream, 12)
-    stopped = Training(replace(RECIPE, steps=30), tokenizer, tmp_path)
+    stopped = Training(replace(recipe, steps=30), tokenizer, tmp_path)
     advance(stopped, stream, 7)
     stopped.save()
     torch.manual_seed(99)
-    resumed = Training(RECIPE, tokenizer, tmp_path)
+    resumed = Training(recipe, tokenizer, tmp_path)
     resumed.resume()
     assert resumed.step == 7
     advance(resumed, stream, 5)
@@ -139,7 +129,26 @@ def test_a_checkpoint_of_another_recipe_is_refused(tokenizer: PreTrainedTokenize
             Training(other, tokenizer, tmp_path).resume()
 
 
-@pytest.mark.parametrize("name", ["steps", "batch", "context"])
+def test_what_is_dropped_while_learning_is_not_dropped_afterwards(
+    tokenizer: PreTrainedTokenizerFast, stream: torch.Tensor, tmp_path: Path
+) -> None:
+    corpus = Corpus(stream, stream, 3000, 1, 0, "3.11")
+    plain, dropping = (Training(replace(RECIPE, dropout=share), tokenizer, tmp_path) for share in (0.0, 0.3))
+    assert dropping.glance(corpus) == plain.glance(corpus)
+    assert advance(dropping, stream, 1) != advance(plain, stream, 1)
+
+
+def test_the_command_line_of_a_recipe_names_what_is_unusual() -> None:
+    assert flags(Recipe(9)) == ["--steps 9"]
+    assert flags(replace(Recipe(9), learning_rate=1e-4, tests=True)) == [
+        "--steps 9",
+        "--tests",
+        "--learning-rate 0.0001",
+    ]
+    assert defaults() == {name: value for name, value in vars(Recipe(1)).items() if name != "steps"}
+
+
+@pytest.mark.parametrize("name", ["steps", "batch", "context", "warmup"])
 def test_nothing_can_be_trained_on_nothing(name: str) -> None:
     with pytest.raises(UserError, match=rf"^{name} must be at least 1, got 0$"):
         replace(RECIPE, **{name: 0})
@@ -148,6 +157,12 @@ def test_nothing_can_be_trained_on_nothing(name: str) -> None:
 def test_copies_leave_room_for_text() -> None:
     with pytest.raises(UserError, match=r"^copies must leave room for text in a batch of 4, got 4$"):
         replace(RECIPE, copies=4)
+
+
+@pytest.mark.parametrize(("name", "share"), [("dropout", 1.1), ("decay", -0.1)])
+def test_shares_are_shares(name: str, share: float) -> None:
+    with pytest.raises(UserError, match=rf"^{name} must lie between 0 and 1, got {share}$"):
+        replace(RECIPE, **{name: share})
 
 
 def test_losses_are_those_of_the_next_token(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
@@ -178,12 +193,16 @@ def test_what_is_exported_is_what_was_trained(tmp_path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     torch.manual_seed(3)
     stream = torch.randint(3072, (400,))
-    training = Training(replace(RECIPE, steps=1), tokenizer, tmp_path / "work")
-    export(training.model, tokenizer, Corpus(stream, stream, 1200, 1), tmp_path / "out", vars(training.recipe), 1)
+    training = Training(replace(RECIPE, steps=1, dropout=0.2), tokenizer, tmp_path / "work")
+    corpus = Corpus(stream, stream, 1200, 1, 0, "3.11.7")
+    export(training.model, tokenizer, corpus, tmp_path / "out", training.recipe, 1)
     stored = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)
     for (name, ours), theirs in zip(training.model.named_parameters(), stored.parameters(), strict=True):
         assert torch.equal(ours.half().float(), theirs), name
     assert AutoTokenizer.from_pretrained(tmp_path / "out").get_vocab() == tokenizer.get_vocab()
-    assert "Step 1 of 1," in (tmp_path / "out" / "README.md").read_text()
+    assert (stored.config.hidden_dropout, stored.config.attention_dropout) == (0.0, 0.0)
+    card = (tmp_path / "out" / "README.md").read_text()
+    for said in ("Step 1 of 1,", "library of Python 3.11.7", "dropout 0.2", "--learning-rate 0.003"):
+        assert (said in card) == (said != "--learning-rate 0.003"), said
     assert sorted(file.name for file in tmp_path.iterdir()) == ["out"]
-    assert model_config(tokenizer).vocab_size == 3072
+    assert model_config(tokenizer, RECIPE).vocab_size == 3072

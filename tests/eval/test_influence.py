@@ -7,12 +7,13 @@ from torch.nn import functional
 
 from conftest import VOCABULARY, make_model
 from eval.influence import CovarianceAccumulator, chain_covariance, influence
-from scale.chains import draw_chain
+from scale.batches import Budget
+from scale.chains import ChainKey, draw_chains
 from scale.components import Slots, select
 from scale.config import SGLDConfig
 from scale.errors import UserError
-from scale.forward import Tail
 from scale.language_model import LanguageModel
+from scale.tail import Tail
 
 DATA = np.random.default_rng(0).integers(0, VOCABULARY, (5, 14))
 SAMPLER = SGLDConfig(step_size=1e-3, chains=2, burn_in=3, draws=12, steps_between_draws=1, batch_contexts=2)
@@ -30,8 +31,8 @@ def test_a_chain_against_stored_losses() -> None:
     language_model = LanguageModel.wrap(make_model("gpt_neox"))
     component = select(language_model.model, language_model.architecture, ["l1 mlp"])[0]
     ids = torch.from_numpy(DATA)
-    tail = Tail(language_model, ids, component.start)
-    draws = draw_chain(language_model, component, tail, 0, SAMPLER)
+    tail = Tail.at(language_model, ids, component.start)
+    (draws,) = draw_chains([ChainKey(component, 0)], tail, SAMPLER, Budget(256))
     found = chain_covariance(component, draws, tail.subset(torch.tensor([0, 1])), tail)
     slots = Slots(language_model.model, component)
     trained, stored = slots.read(), []

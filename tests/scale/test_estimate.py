@@ -9,10 +9,11 @@ RNG = np.random.default_rng(0)
 PHI, DELTA = 1e6 + RNG.normal(size=30), RNG.normal(size=(30, 7)) * 3 + 5e5
 
 
-def run(order: np.ndarray) -> Moments:
+def run(order: np.ndarray, batch: int = 1) -> Moments:
     moments = Moments(7)
-    for index in order:
-        moments.update(float(PHI[index]), DELTA[index])
+    for begin in range(0, len(order), batch):
+        part = order[begin : begin + batch]
+        moments.update(PHI[part], DELTA[part])
     return moments
 
 
@@ -22,6 +23,13 @@ def test_streaming_equals_stored_traces_far_from_the_origin() -> None:
     assert np.allclose(parts.covariance, exact, atol=1e-7)
     assert np.allclose(parts.shift, DELTA.mean(axis=0))
     assert np.abs(exact).max() > 0.1
+
+
+@pytest.mark.parametrize("batch", [4, 30])
+def test_how_many_draws_come_at_once_changes_nothing(batch: int) -> None:
+    one, many = run(np.arange(30)).result(), run(np.arange(30), batch).result()
+    assert np.allclose(one.covariance, many.covariance, rtol=1e-7, atol=1e-8)
+    assert np.allclose(one.shift, many.shift, rtol=1e-13)
 
 
 def test_order_and_merging_change_nothing() -> None:

@@ -6,12 +6,13 @@ import torch
 from torch.nn import functional
 
 from conftest import VOCABULARY, make_model
-from scale.chains import draw_chain, mean_loss
+from scale.batches import Budget
+from scale.chains import ChainKey, Draws, draw_chains, trained_loss
 from scale.components import Component, Slots, full, select
 from scale.config import ProbeConfig, SGLDConfig
-from scale.forward import Tail
 from scale.language_model import LanguageModel
 from scale.probe import Pool, probe_document
+from scale.tail import Tail
 
 GENERATOR = np.random.default_rng(0)
 TOKENS = GENERATOR.integers(0, VOCABULARY, (3, 16))
@@ -27,10 +28,14 @@ def language_model() -> LanguageModel:
     return LanguageModel.wrap(make_model("gpt_neox"))
 
 
+def two_chains(tail: Tail, component: Component, settings: SGLDConfig) -> list[Draws]:
+    return draw_chains([ChainKey(component, chain) for chain in range(2)], tail, settings, Budget(1024))
+
+
 def pool_of(language_model: LanguageModel, component: Component) -> Pool:
-    tail = Tail(language_model, REFERENCE, component.start)
-    chains = [draw_chain(language_model, component, tail, chain, SAMPLER) for chain in range(2)]
-    trained = mean_loss(tail.subset(torch.arange(4)))
+    tail = Tail.at(language_model, REFERENCE, component.start)
+    chains = two_chains(tail, component, SAMPLER)
+    trained = trained_loss(tail.subset(torch.arange(4)), Budget(64))
     return Pool(
         component,
         ([chains[0].offsets], [chains[1].offsets]),
@@ -103,10 +108,20 @@ def test_contexts_of_a_document_are_measured_alone_or_together(
 
 def test_a_chain_that_ran_away_is_known(language_model: LanguageModel) -> None:
     component = select(language_model.model, language_model.architecture, ["l1 mlp"])[0]
-    tail = Tail(language_model, REFERENCE, component.start)
+    tail = Tail.at(language_model, REFERENCE, component.start)
+    trained = trained_loss(tail, Budget(1024))
     wild = SGLDConfig(
         sampler="sgld", step_size=10.0, chains=2, burn_in=0, draws=5, steps_between_draws=2, batch_contexts=2
     )
-    assert draw_chain(language_model, component, tail, 0, wild).diverged(mean_loss(tail), wild.runaway)
-    calm = draw_chain(language_model, component, tail, 0, SAMPLER)
-    assert not calm.diverged(mean_loss(tail), SAMPLER.runaway)
+    assert all(chain.diverged(trained, wild.runaway) for chain in two_chains(tail, component, wild))
+    assert not any(chain.diverged(trained, SAMPLER.runaway) for chain in two_chains(tail, component, SAMPLER))
+
+
+@pytest.mark.parametrize("tokens", [16, 40, 100000])
+def test_how_much_is_evaluated_at_once_changes_nothing(
+    language_model: LanguageModel, pools: list[Pool], tokens: int
+) -> None:
+    whole = probe_document(language_model, TOKENS, 2, pools[:-1], pools[-1], EVERYTHING)
+    parts = probe_document(language_model, TOKENS, 2, pools[:-1], pools[-1], EVERYTHING, Budget(tokens))
+    for key, value in vars(whole).items():
+        assert np.allclose(getattr(parts, key), value, atol=1e-5 * max(1.0, np.abs(value).max())), key
