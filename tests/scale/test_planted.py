@@ -62,8 +62,8 @@ def plant(signal: float, draws: int, columns: int = COLUMNS, seed: int = 0) -> P
 def parts_of(pool: Pool, gradients: np.ndarray, document: int, half: int, settings: ProbeConfig) -> Parts:
     moments = Moments(len(gradients))
     generator = subset_generator(pool.component.name, document, half, settings)
-    for offset, phi in pool.pick(half, settings.draws_per_document // HALVES, generator):
-        moments.update(phi, gradients @ offset)
+    chosen = pool.pick(half, settings.draws_per_document // HALVES, generator)
+    moments.update(pool.phi[half].ravel()[chosen], pool.draws(half, chosen) @ gradients.T)
     return moments.result()
 
 
