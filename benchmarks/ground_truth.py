@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.jobs import SHAPES, Job, shape_of, spread
+from benchmarks.jobs import SHAPES, Job, few, shape_of, spread
 from benchmarks.operations import least_seconds, necessary
 from benchmarks.worker import Worker
 
@@ -37,14 +37,15 @@ Measured = dict[str, Any]
 
 def plan(options: argparse.Namespace) -> Job:
     contexts, draws, heads, full = PLANS.get(options.shape, (16, 4, None, True))
-    components = spread(options.shape, 1 if options.quick else heads)
     return Job(
         model=options.shape,
-        components=components[:: 2 if options.quick else 1],
+        components=few(options.shape) if options.quick else spread(options.shape, options.heads or heads),
         contexts=options.contexts or (8 if options.quick else contexts),
         reference=options.batch,
         batch=options.batch,
         draws=options.draws or (2 if options.quick else draws),
+        burn_in=options.burn_in,
+        between=options.between,
         full=full and not options.no_full,
         device=options.device,
         threads=options.threads,
@@ -111,11 +112,10 @@ def fractions(job: Job, found: list[Measured]) -> dict[str, Spread]:
     }
 
 
-def stepping(job: Job, repeats: int) -> dict[str, Spread]:
+def stepping(job: Job, steps: int, repeats: int) -> dict[str, Spread]:
     """Steps per second, each of all heads of the middle layer in 4 chains, without evaluation."""
     shape = shape_of(job.model)
     heads = tuple(f"l{shape.layers // 2}h{i}" for i in range(shape.heads))
-    steps = 4 if job.device == "cpu" else 16
     wanted = replace(job, components=heads, contexts=0, chains=4, draws=1, burn_in=steps - 1, between=1, full=False)
     rates: dict[str, list[float]] = {side: [] for side in SIDES}
     with Worker("ours", job.threads) as ours, Worker("devinterp", job.threads) as peer:
@@ -142,13 +142,19 @@ def memory(job: Job) -> dict[str, dict[str, dict[str, float]]]:
     return found
 
 
+#: The job that bytes on disk are projected to.
+LARGE_TOKENS, LARGE_DRAWS = 1_000_000, 400
+
+
 def disk(job: Job, found: list[Measured]) -> dict[str, dict[str, int]]:
-    """Bytes of the restricted chains and in all."""
-    sizes = {side: found[0][side]["bytes"] for side in SIDES}
-    return {
-        side: {"restricted": sum(size for name, size in by.items() if name != "full"), "all": sum(by.values())}
-        for side, by in sizes.items()
-    }
+    """Bytes written, and what they would be per component for a million tokens at 400 draws."""
+    tokens, draws = LARGE_TOKENS / job.tokens, LARGE_DRAWS / job.total_draws
+    result = {}
+    for side, kept in (("ours", 1.0), ("devinterp", draws)):  # devinterp keeps every token's loss at every draw
+        sizes = found[0][side]["bytes"]
+        large = sizes["per draw"] * draws + sizes["per token"] * tokens * kept
+        result[side] = {**sizes, "per component, large": int(large / len(job.components))}
+    return result
 
 
 def measure(options: argparse.Namespace) -> Measured:
@@ -165,7 +171,7 @@ def measure(options: argparse.Namespace) -> Measured:
         "repetitions": found,
     }
     if not options.no_stepping:
-        result["steps"] = stepping(job, options.repeats)
+        result["steps"] = stepping(job, options.steps, options.repeats)
     if not options.no_memory:
         result["memory"] = memory(job)
     return result
@@ -213,6 +219,10 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer components, contexts and draws")
     parser.add_argument("--contexts", type=int, help="contexts measured, a multiple of --batch")
     parser.add_argument("--draws", type=int, help="per chain")
+    parser.add_argument("--heads", type=int, help="heads of each of the three layers")
+    parser.add_argument("--burn-in", type=int, default=1)
+    parser.add_argument("--between", type=int, default=1, help="steps between draws")
+    parser.add_argument("--steps", type=int, default=4, help="steps of the chains whose steps per second are taken")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--precision", default="highest", choices=("highest", "high"), help="high: TF32 on a GPU")
     parser.add_argument("--peer-loss", default="default", choices=("default", "fused"))

@@ -68,8 +68,8 @@ class Job:
     batch: int = 8
     chains: int = 2
     draws: int = 5
-    burn_in: int = 2
-    between: int = 2
+    burn_in: int = 1
+    between: int = 1
     sampler: str = "rmsprop-sgld"
     step_size: float = 1e-4
     nbeta: float = 30.0
@@ -111,7 +111,9 @@ class Outcome:
 
     ``seconds`` are CPU seconds of this process and all its threads on a CPU, wall seconds on a GPU, by phase:
     ``sampling`` and ``evaluation`` of the restricted chains where they can be told apart, ``restricted`` for both
-    together, ``full`` for the unrestricted chain.
+    together, ``full`` for the unrestricted chain. ``bytes`` on disk: ``per draw`` what grows with the draws alone,
+    ``per token`` what grows with the measured tokens (and with draws too, if they are all kept), of the restricted
+    chains; ``full`` of the unrestricted one.
     """
 
     seconds: dict[str, float]
@@ -162,6 +164,12 @@ def load_tokens(job: Job) -> tuple[np.ndarray, np.ndarray]:
     size = (job.contexts + job.reference, job.context_length)
     ids = np.random.default_rng(job.seed).integers(0, shape_of(job.model).vocabulary, size)
     return ids[: job.contexts], ids[job.contexts :]
+
+
+def few(model: str) -> tuple[str, ...]:
+    """One component of each kind, low to high."""
+    last = shape_of(model).layers - 1
+    return ("embed", "l0h0", f"l{(last + 1) // 2} mlp", f"l{last}h0", "unembed")
 
 
 def spread(model: str, heads: int | None = None) -> tuple[str, ...]:

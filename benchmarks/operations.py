@@ -121,15 +121,22 @@ def products(job: Job, rows: int) -> dict[str, tuple[float, Callable[[], torch.T
 
 def rate(job: Job, operations: float, call: Callable[[], torch.Tensor]) -> float:
     """Operations per second (CPU seconds on a CPU), the median of three."""
-    clock, found = Clock(job.device), []
-    call()
+    clock = Clock(job.device)
+    repeated(call, 1)
+    before = clock.now()
+    repeated(call, 3)
+    calls = 1 + int(MEASURED_SECONDS / max(clock.now() - before, 1e-6) * 3)
+    found = []
     for _ in range(3):
-        calls, before, until = 0, clock.now(), time.perf_counter() + MEASURED_SECONDS
-        while time.perf_counter() < until:
-            call()
-            calls += 1
+        before = clock.now()
+        repeated(call, calls)
         found.append(operations * calls / (clock.now() - before))
     return statistics.median(found)
+
+
+def repeated(call: Callable[[], torch.Tensor], calls: int) -> None:
+    for _ in range(calls):
+        call()
 
 
 def run(job: Job, model: Any, data: tuple[np.ndarray, np.ndarray], folder: Path) -> Outcome:

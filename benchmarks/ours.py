@@ -60,13 +60,14 @@ def column(batches: list[tuple[Parts, Parts]], part: str) -> np.ndarray:
     return np.concatenate([np.mean([getattr(half, part) for half in halves], axis=0) for halves in batches])
 
 
-def stored(sampled: list[Sampled], tokens: int) -> dict[str, int]:
-    """Bytes that the stages write: draws with their losses, and the parts of χ."""
-    draws = {
-        one.component.name: sum(c.offsets.nbytes + c.loss.nbytes + c.trace.nbytes for c in one.chains)
-        for one in sampled
-    }
-    return {**draws, "parts": tokens * (4 * len(sampled) + 2) * 4}
+def draw_bytes(sampled: list[Sampled]) -> int:
+    """What the stage `draws` writes of them."""
+    return sum(c.offsets.nbytes + c.loss.nbytes + c.trace.nbytes for one in sampled for c in one.chains)
+
+
+def part_bytes(tokens: int, components: int) -> int:
+    """What the stage `chi` writes: covariance and shift of both halves in float32."""
+    return tokens * components * 2 * 2 * 4
 
 
 def run(job: Job, model: Any, data: tuple[np.ndarray, np.ndarray], folder: Path) -> Outcome:
@@ -80,19 +81,20 @@ def run(job: Job, model: Any, data: tuple[np.ndarray, np.ndarray], folder: Path)
         pools = [one.pool() for one in sampled]
         found = probe(job, language_model, pools, data[0]) if job.contexts else []
     clock.seconds["restricted"] = sum(clock.seconds.values())
+    sizes = {"per draw": draw_bytes(sampled), "per token": part_bytes(job.tokens, len(parts))}
     covariance = np.stack([column(one, "covariance") for one in found], axis=1) if found else None
     chi = None
     if job.full and covariance is not None:
         with clock.phase("full"):
             everything = sample(job, language_model, [full(model)], data[1])
             far = column(probe(job, language_model, [everything[0].pool()], data[0])[0], "shift")
-        sampled += everything
+        sizes["full"] = draw_bytes(everything) + 8 * job.tokens
         shift = np.stack([column(one, "shift") for one in found], axis=1)
         chi = -covariance - np.array([pool.mean_phi for pool in pools]) * (shift - far[:, None])
     return Outcome(
         seconds=clock.seconds,
         wall=time.perf_counter() - started,
-        bytes=stored(sampled, job.tokens),
+        bytes=sizes,
         covariance=None if covariance is None else -covariance,
         chi=chi,
     )

@@ -31,6 +31,7 @@ from benchmarks.jobs import Clock, Job, Outcome, folder_bytes
 
 SAMPLERS = {"rmsprop-sgld": "rmsprop_sgld", "sgld": "sgmcmc_sgld"}
 OBSERVABLE_SEED = 1337
+PER_TOKEN = ("loss_measured", "input_ids_measured")
 Loss = Callable[[Any, torch.Tensor], torch.Tensor]
 
 
@@ -142,6 +143,13 @@ def traces(job: Job, trees: dict[str, Any]) -> dict[str, np.ndarray]:
     return kept
 
 
+def sizes(job: Job, folder: Path) -> dict[str, int]:
+    places = {name: folder / f"{name.replace(' ', '_')}.zarr" for name in (*job.components, "full")}
+    full = folder_bytes(places.pop("full"))
+    tokens = sum(folder_bytes(place / array) for place in places.values() for array in PER_TOKEN)
+    return {"per draw": sum(map(folder_bytes, places.values())) - tokens, "per token": tokens, "full": full}
+
+
 def run(job: Job, model: Any, data: tuple[np.ndarray, np.ndarray], folder: Path) -> Outcome:
     started = time.perf_counter()
     trees, clock = run_chains(job, model, data, folder)
@@ -152,7 +160,7 @@ def run(job: Job, model: Any, data: tuple[np.ndarray, np.ndarray], folder: Path)
     return Outcome(
         seconds=clock.seconds,
         wall=time.perf_counter() - started,
-        bytes={name: folder_bytes(folder / f"{name.replace(' ', '_')}.zarr") for name in trees},
+        bytes=sizes(job, folder),
         chi=chi,
         traces=traces(job, trees) if job.keep_traces else {},
     )
