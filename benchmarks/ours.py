@@ -10,13 +10,15 @@ import numpy as np
 import torch
 
 from benchmarks.jobs import Clock, Job, Outcome
-from scale.components import Component, full, select
+from scale.batches import Budget
+from scale.components import full, select
 from scale.config import ProbeConfig, SGLDConfig
 from scale.estimate import Parts
-from scale.forward import Tail
+from scale.forward import streams
 from scale.language_model import LanguageModel
 from scale.probe import Pool, probe_component, trained_losses
-from scale.susceptibilities import Sampled, sample_component
+from scale.susceptibilities import Sampled, sample_components
+from scale.tail import Tail
 
 
 def settings(job: Job) -> SGLDConfig:
@@ -36,22 +38,18 @@ def settings(job: Job) -> SGLDConfig:
     )
 
 
-def sample(job: Job, model: LanguageModel, parts: list[Component], reference: np.ndarray) -> list[Sampled]:
-    return [sample_component(model, part, reference, settings(job)) for part in parts]
-
-
 def probe(job: Job, model: LanguageModel, pools: list[Pool], contexts: np.ndarray) -> list[list[tuple[Parts, Parts]]]:
     """Per component and batch of contexts, both halves' parts at every draw of every chain."""
     probing = ProbeConfig(draws="shared", draws_per_document=job.total_draws, seed=job.seed)
     found: list[list[tuple[Parts, Parts]]] = [[] for _ in pools]
+    budget = Budget.of(model.device)
     for batch in torch.from_numpy(contexts).long().to(model.device).split(job.batch):
-        baseline = trained_losses(model, batch)
-        tails: dict[int, Tail] = {}
+        starts = {0, *(pool.component.start for pool in pools)}
+        tails = {s: Tail(model, batch, s, hidden) for s, hidden in streams(model, batch, sorted(starts)).items()}
+        baseline = trained_losses(tails[0])
         for index, pool in enumerate(pools):
-            start = pool.component.start
-            if start not in tails:
-                tails[start] = Tail(model, batch, start)
-            found[index].append(probe_component(tails[start], pool, 0, baseline, probing))
+            halves = probe_component(tails[pool.component.start], pool, 0, baseline, probing, budget)
+            found[index].append(halves)
     return found
 
 
@@ -62,7 +60,7 @@ def column(batches: list[tuple[Parts, Parts]], part: str) -> np.ndarray:
 
 def draw_bytes(sampled: list[Sampled]) -> int:
     """What the stage `draws` writes of them."""
-    return sum(c.offsets.nbytes + c.loss.nbytes + c.trace.nbytes for one in sampled for c in one.chains)
+    return sum(np.asarray(c.offsets).nbytes + c.loss.nbytes + c.trace.nbytes for one in sampled for c in one.chains)
 
 
 def part_bytes(tokens: int, components: int) -> int:
@@ -76,7 +74,7 @@ def run(job: Job, model: Any, data: tuple[np.ndarray, np.ndarray], folder: Path)
     parts = select(model, language_model.architecture, job.components)
     parts.sort(key=lambda part: job.components.index(part.name))
     with clock.phase("sampling"):
-        sampled = sample(job, language_model, parts, data[1])
+        sampled = sample_components(language_model, parts, data[1], settings(job))
     with clock.phase("evaluation"):
         pools = [one.pool() for one in sampled]
         found = probe(job, language_model, pools, data[0]) if job.contexts else []
@@ -86,7 +84,7 @@ def run(job: Job, model: Any, data: tuple[np.ndarray, np.ndarray], folder: Path)
     chi = None
     if job.full and covariance is not None:
         with clock.phase("full"):
-            everything = sample(job, language_model, [full(model)], data[1])
+            everything = sample_components(language_model, [full(model)], data[1], settings(job))
             far = column(probe(job, language_model, [everything[0].pool()], data[0])[0], "shift")
         sizes["full"] = draw_bytes(everything) + 8 * job.tokens
         shift = np.stack([column(one, "shift") for one in found], axis=1)
