@@ -121,8 +121,7 @@ def test_a_model_that_is_no_causal_language_model(refused: object, run_file: Pat
 
 
 def test_a_tokenizer_that_is_not_the_model_s(refused: object, run_file: Path, tmp_path: Path) -> None:
-    other = make_model("gpt_neox", vocab_size=VOCABULARY - 1)
-    other.save_pretrained(tmp_path / "model")
+    make_model("gpt_neox", vocab_size=VOCABULARY - 1).save_pretrained(tmp_path / "model")
     flags = ("run", str(run_file), "--quiet", "--model.path", str(tmp_path / "model"))
     assert "has no tokenizer; copy the model's tokenizer.json there" in refused(*flags)  # type: ignore[operator]
     make_tokenizer(tmp_path / "model")
@@ -211,8 +210,7 @@ def as_anyone(*command: str) -> subprocess.CompletedProcess[str]:
 def balmer_as_anyone(*arguments: str) -> str:
     answer = as_anyone(sys.executable, "-m", "balmer", *arguments)
     assert answer.returncode == 2, answer.stderr
-    assert answer.stderr.startswith("balmer: ")
-    assert answer.stderr.count("\n") == 1, answer.stderr
+    assert answer.stderr.startswith("balmer: ") and answer.stderr.count("\n") == 1, answer.stderr  # noqa: PT018
     return answer.stderr.strip()
 
 
