@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
+from scale.batches import Budget
 from scale.forward import body, from_block, streams
 from scale.language_model import LanguageModel
 from scale.losses import token_losses
@@ -79,8 +80,8 @@ class Tail:
         self.language_model, self.tokens, self.start, self.hidden = language_model, tokens, start, hidden
 
     @classmethod
-    def at(cls, language_model: LanguageModel, tokens: torch.Tensor, start: int) -> Tail:
-        return cls(language_model, tokens, start, streams(language_model, tokens, [start])[start])
+    def at(cls, language_model: LanguageModel, tokens: torch.Tensor, start: int, budget: Budget | None = None) -> Tail:
+        return cls(language_model, tokens, start, streams(language_model, tokens, [start], budget)[start])
 
     def losses(self, stacks: Sequence[Stack] = ()) -> torch.Tensor:
         """All contexts in every variant: (variants, contexts, T - 1)."""
