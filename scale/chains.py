@@ -96,7 +96,7 @@ class MinibatchGradient:
             with torch.enable_grad():
                 leaf = offsets[begin:end].detach().requires_grad_()
                 stacks = stacks_of(self.keys[begin:end], leaf)
-                means = self.tail.minibatch_losses(index[begin:end], stacks).mean(dim=(1, 2))
+                means = self.tail.minibatch_means(index[begin:end], stacks)
                 (slope,) = torch.autograd.grad(means.sum(), leaf)
             losses[begin:end], slopes[begin:end] = means.detach(), slope
 

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from scale.language_model import LanguageModel, first_of
+from scale.behaviour import first_of
+from scale.language_model import LanguageModel
 
 
 class StandIn(nn.Module):
@@ -53,7 +54,7 @@ def replaced_blocks(language_model: LanguageModel, replace: Callable[[int, nn.Mo
 
 def from_block(language_model: LanguageModel, start: int, hidden: torch.Tensor) -> Any:
     """Within, the blocks below ``start`` are stand-ins that hand on ``hidden``."""
-    as_tuple = language_model.blocks_return_tuples
+    as_tuple = language_model.behaviour.blocks_return_tuples
 
     def replace(index: int, block: nn.Module) -> nn.Module:
         return StandIn(block, hidden, as_tuple) if index < start else block

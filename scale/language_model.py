@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from scale.architecture import Architecture, read_architecture
+from scale.behaviour import Behaviour, observe
 from scale.config import ModelConfig
 from scale.engine import per_worker
 from scale.errors import UserError
@@ -25,7 +26,7 @@ class LanguageModel:
     model: nn.Module
     architecture: Architecture
     unembedding: Unembedding
-    blocks_return_tuples: bool
+    behaviour: Behaviour
     parameters: Mapping[str, nn.Parameter]
 
     @property
@@ -36,36 +37,8 @@ class LanguageModel:
     def wrap(cls, model: nn.Module) -> LanguageModel:
         model.eval().requires_grad_(False)
         architecture, unembedding = read_architecture(model), read_unembedding(model)
-        tuples = compare_logits(model, architecture, unembedding)
-        return cls(model, architecture, unembedding, tuples, dict(model.named_parameters()))
-
-
-def first_of(output: Any) -> torch.Tensor:
-    """The hidden state that a block hands on: some blocks return it alone, some in a tuple."""
-    found: torch.Tensor = output[0] if isinstance(output, tuple) else output
-    return found
-
-
-@torch.no_grad()
-def compare_logits(model: nn.Module, architecture: Architecture, unembedding: Unembedding) -> bool:
-    """Refuse a model whose logits are not what `Unembedding` says; tell whether its blocks return tuples."""
-    seen: list[bool] = []
-    block = model.get_submodule(architecture.block(0))
-    hook = block.register_forward_hook(lambda module, args, output: seen.append(isinstance(output, tuple)))
-    ids = torch.arange(8, device=unembedding.weight.device)[None] % len(unembedding.weight)
-    try:
-        expected = model(input_ids=ids, use_cache=False).logits.float()
-        states = model.base_model(input_ids=ids, use_cache=False).last_hidden_state  # type: ignore[operator]
-    finally:
-        hook.remove()
-    ours = unembedding.logits(states)
-    tolerance = 1e-3 if unembedding.weight.dtype == torch.float32 else 5e-2
-    if ours.shape != expected.shape or not torch.allclose(ours, expected, rtol=tolerance, atol=tolerance):
-        kind = getattr(model.config, "model_type", type(model).__name__)
-        raise UserError(
-            f"model.path: {kind!r} forms its logits in a way that Balmer does not know; it cannot be measured"
-        )
-    return seen[0]
+        behaviour = observe(model, architecture, unembedding)
+        return cls(model, architecture, unembedding, behaviour, dict(model.named_parameters()))
 
 
 def choose_device(name: str) -> torch.device:

@@ -1,9 +1,9 @@
 """Token losses from hidden states, a block of logits at a time: nothing of size (tokens x vocabulary) is ever held.
 
-Pure arithmetic on tensors. Without a gradient, blocks of rows meet blocks of the vocabulary and the log-sum-exp is
-merged as it goes; the block of logits stays in the processor's cache and is written over in place. With a gradient
-with respect to the hidden states, it is formed in the same pass (the softmax is at hand then) and kept in place of the
-logits, so that the backward pass has nothing left to do but to scale it.
+Pure arithmetic on tensors. For the losses of tokens, blocks of rows meet blocks of the vocabulary and the log-sum-exp
+is merged as it goes; the block of logits stays in the processor's cache and is written over in place. For mean losses,
+their derivatives are formed in the same pass, while the softmax is at hand, so that the backward pass has nothing left
+to do but to scale them.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from scale.unembedding import Unembedding
 
@@ -64,49 +62,62 @@ def block_shape(states: torch.Tensor, vocabulary: int) -> tuple[int, int]:
     return max(1, GPU_LOGITS // vocabulary), vocabulary
 
 
-def losses_only(
-    states: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor, unembedding: Unembedding
+@torch.no_grad()
+def token_losses(
+    states: torch.Tensor, targets: torch.Tensor, unembedding: Unembedding, weight: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Loss in nats of every row of ``states`` (rows, width), float32."""
+    """Loss in nats of every row, float32: ``states`` (rows, width), ``targets`` (rows,).
+
+    ``weight`` stands in for the unembedding's own.
+    """
+    weight = unembedding.weight if weight is None else weight
     rows, width = block_shape(states, len(weight))
     scratch = Scratch(states, min(rows, len(states)) * width)
     sums = [log_sum_exp(part, weight, unembedding, scratch, width) for part in states.split(rows)]
     return torch.cat(sums) - target_logits(states, targets, weight, unembedding)
 
 
-class LossesWithGradient(torch.autograd.Function):
-    """Losses whose derivative with respect to the hidden states is formed beside them."""
+class MeanLosses(torch.autograd.Function):
+    """Mean losses of variants, with their derivatives formed beside them.
+
+    ``states`` (variants, rows, width); derivatives with respect to the weight only for a single variant.
+    """
 
     @staticmethod
     def forward(
         context: Any, states: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor, unembedding: Unembedding
     ) -> torch.Tensor:
+        variants, count, width = states.shape
+        matrix_slopes = torch.zeros_like(weight) if weight.requires_grad else None
+        assert matrix_slopes is None or variants == 1
+        flat, wanted = states.reshape(-1, width), targets.reshape(-1)
         limit = CPU_LOGITS if states.device.type == "cpu" else GPU_LOGITS
-        rows = max(16, min(len(states), limit // len(weight)))
-        scratch = Scratch(states, rows * len(weight))
-        losses = torch.empty(len(states), device=states.device)
-        slopes = torch.empty_like(states)
-        for begin in range(0, len(states), rows):
+        rows = max(16, min(len(flat), limit // len(weight)))
+        scratch = Scratch(flat, rows * len(weight))
+        losses = torch.empty(len(flat), device=states.device)
+        slopes = torch.empty_like(flat)
+        for begin in range(0, len(flat), rows):
             span = slice(begin, begin + rows)
-            losses[span] = row_losses(states[span], targets[span], weight, unembedding, scratch, slopes[span])
-        context.save_for_backward(slopes)
-        return losses
+            losses[span], errors = row_losses(flat[span], wanted[span], weight, unembedding, scratch)
+            errors = errors.div_(count).to(weight.dtype)
+            torch.mm(errors, weight, out=slopes[span])
+            if matrix_slopes is not None:
+                matrix_slopes.addmm_(errors.t(), flat[span])
+        context.save_for_backward(slopes.view(states.shape), matrix_slopes)
+        return losses.view(variants, count).mean(dim=1)
 
     @staticmethod
     def backward(context: Any, *upstream: torch.Tensor) -> Any:
-        (slopes,) = context.saved_tensors
-        return slopes * upstream[0][:, None].to(slopes.dtype), None, None, None
+        slopes, matrix_slopes = context.saved_tensors
+        by_variant = upstream[0].to(slopes.dtype)
+        matrix = None if matrix_slopes is None else matrix_slopes * by_variant[0]
+        return slopes * by_variant[:, None, None], None, matrix, None
 
 
 def row_losses(
-    states: torch.Tensor,
-    targets: torch.Tensor,
-    weight: torch.Tensor,
-    unembedding: Unembedding,
-    scratch: Scratch,
-    slopes: torch.Tensor,
-) -> torch.Tensor:
-    """Losses of some rows; their derivatives (softmax - target) · slope · W are written into ``slopes``."""
+    states: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor, unembedding: Unembedding, scratch: Scratch
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Losses of some rows, and their derivatives (softmax - target) · slope with respect to W h + b."""
     logits = unembedding.finish(scratch.product(states, weight, unembedding.bias).float())
     slope = unembedding.slope(logits)
     index = torch.arange(len(states), device=states.device)
@@ -116,39 +127,13 @@ def row_losses(
     sums = softmax.sum(dim=1)
     softmax.div_(sums[:, None])
     softmax[index, targets] -= 1
-    torch.mm(softmax.mul_(slope).to(weight.dtype), weight, out=slopes)
-    return sums.log_().add_(highest).sub_(chosen)
+    return sums.log_().add_(highest).sub_(chosen), softmax.mul_(slope)
 
 
-def differentiable_losses(
-    states: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor, unembedding: Unembedding
-) -> torch.Tensor:
-    """As `losses_only`, for gradients of the weight too: block by block, recomputed in the backward pass."""
-
-    def block(part: torch.Tensor, target: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
-        logits = unembedding.finish(functional.linear(part, matrix, unembedding.bias).float())
-        return functional.cross_entropy(logits, target, reduction="none")
-
-    limit = CPU_LOGITS if states.device.type == "cpu" else GPU_LOGITS
-    rows = max(16, limit // len(weight))
-    found = [
-        checkpoint(block, part, target, weight, use_reentrant=False)
-        for part, target in zip(states.split(rows), targets.split(rows), strict=True)
-    ]
-    return torch.cat(found)
-
-
-def token_losses(
+def mean_losses(
     states: torch.Tensor, targets: torch.Tensor, unembedding: Unembedding, weight: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Loss in nats of every row: ``states`` (rows, width), ``targets`` (rows,).
-
-    ``weight`` stands in for the unembedding's own. Differentiable in what asks for a gradient.
-    """
+    """Mean loss of every variant, differentiable: ``states`` (variants, rows, width), ``targets`` (variants, rows)."""
     matrix = unembedding.weight if weight is None else weight
-    if torch.is_grad_enabled() and matrix.requires_grad:
-        return differentiable_losses(states, targets, matrix, unembedding)
-    if torch.is_grad_enabled() and states.requires_grad:
-        found: torch.Tensor = LossesWithGradient.apply(states, targets, matrix, unembedding)
-        return found
-    return losses_only(states, targets, matrix, unembedding)
+    found: torch.Tensor = MeanLosses.apply(states, targets, matrix, unembedding)
+    return found

@@ -84,11 +84,13 @@ def test_gradients_are_those_of_the_full_forward(kind: str, tied: bool) -> None:
     for component in everything(language_model):
         slots, offsets = Slots(model, component), offsets_for(language_model, component)
         leaf = offsets.clone().requires_grad_()
-        losses = Tail.at(language_model, TOKENS, component.start).losses([Stack(component, leaf)])
-        (found,) = torch.autograd.grad(losses.mean(dim=(1, 2)).sum(), leaf)
+        tail = Tail.at(language_model, TOKENS, component.start)
+        means = tail.minibatch_means(torch.arange(5).repeat(VARIANTS, 1), [Stack(component, leaf)])
+        (found,) = torch.autograd.grad(means.sum(), leaf)
+        assert torch.allclose(means, tail.losses([Stack(component, offsets)]).mean(dim=(1, 2)), atol=1e-5)
         for variant in range(VARIANTS):
             flat = slots.read() + offsets[variant]
-            expected = with_weights(slots, flat, lambda: plain_gradient(model, slots))
+            expected = with_weights(slots, flat, lambda slots=slots: plain_gradient(model, slots))
             assert expected.abs().max() > 0
             assert torch.allclose(found[variant], expected, rtol=1e-3, atol=2e-5 * expected.abs().max()), component.name
 
@@ -111,9 +113,9 @@ def test_every_variant_can_have_contexts_of_its_own() -> None:
     stack, index = Stack(head, offsets_for(language_model, head)), torch.tensor([[0, 3], [4, 4], [2, 1]])
     tail = Tail.at(language_model, TOKENS, 1)
     with torch.no_grad():
-        everywhere, own = tail.losses([stack]), tail.minibatch_losses(index, [stack])
+        everywhere, own = tail.losses([stack]), tail.minibatch_means(index, [stack])
     for variant in range(VARIANTS):
-        assert torch.allclose(own[variant], everywhere[variant][index[variant]], atol=1e-5)
+        assert torch.allclose(own[variant], everywhere[variant][index[variant]].mean(), atol=1e-5)
 
 
 def test_a_variant_without_offset_is_the_trained_model() -> None:
