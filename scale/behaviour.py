@@ -22,17 +22,17 @@ class Behaviour:
     Args:
         blocks_return_tuples: Whether a block gives its hidden state in a tuple.
         parallel: Whether the MLP reads what the attention reads, not what it gives.
-        tuples: For parts of a block that give tuples: what follows the first entry.
+        tuples: For parts of a block that give tuples or lists: one as they give it.
     """
 
     blocks_return_tuples: bool
     parallel: bool
-    tuples: dict[str, tuple[Any, ...]]
+    tuples: dict[str, Any]
 
 
 def first_of(output: Any) -> torch.Tensor:
     """The hidden state in what a module gives: some give it alone, some in a tuple."""
-    found: torch.Tensor = output[0] if isinstance(output, tuple) else output
+    found: torch.Tensor = output[0] if isinstance(output, tuple | list) else output
     return found
 
 
@@ -68,7 +68,7 @@ class Watch:
             if not self.silent:
                 return None
             zeros = torch.zeros_like(first_of(output))
-            return (zeros, *output[1:]) if isinstance(output, tuple) else zeros
+            return type(output)([zeros, *output[1:]]) if isinstance(output, tuple | list) else zeros
 
         return hook
 
@@ -80,17 +80,22 @@ class Watch:
             hook.remove()
 
 
+def body_of(model: nn.Module, architecture: Architecture) -> nn.Module:
+    """The module that owns the blocks: from token ids to the hidden states that are unembedded."""
+    return model.get_submodule(architecture.blocks.rpartition(".")[0])
+
+
 @torch.no_grad()
 def observe(model: nn.Module, architecture: Architecture, unembedding: Unembedding) -> Behaviour:
     """Run the model on a few tokens. Its logits must be what `Unembedding` says."""
     ids = torch.arange(TOKENS, device=unembedding.weight.device)[None] % len(unembedding.weight)
-    watch = Watch(model, architecture)
+    watch, body = Watch(model, architecture), body_of(model, architecture)
     try:
         expected = model(input_ids=ids, use_cache=False).logits.float()
-        states = model.base_model(input_ids=ids, use_cache=False).last_hidden_state  # type: ignore[operator]
+        states = body(input_ids=ids, use_cache=False).last_hidden_state
         seen, read = dict(watch.outputs), watch.mlp_input
         watch.silent = True
-        model.base_model(input_ids=ids, use_cache=False)  # type: ignore[operator]
+        body(input_ids=ids, use_cache=False)
         read_without = watch.mlp_input
     finally:
         watch.remove()
@@ -99,9 +104,9 @@ def observe(model: nn.Module, architecture: Architecture, unembedding: Unembeddi
     assert read_without is not None
     whole = all(first_of(output).shape[:2] == ids.shape for output in seen.values())
     return Behaviour(
-        blocks_return_tuples=isinstance(seen[""], tuple),
+        blocks_return_tuples=isinstance(seen[""], tuple | list),
         parallel=whole and len(architecture.mlp) == 1 and torch.equal(read, read_without),
-        tuples={name: output[1:] for name, output in seen.items() if name and isinstance(output, tuple)},
+        tuples={name: output for name, output in seen.items() if name and isinstance(output, tuple | list)},
     )
 
 

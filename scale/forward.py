@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from scale.behaviour import first_of
+from scale.behaviour import body_of, first_of
 from scale.language_model import LanguageModel
 
 
@@ -64,8 +64,10 @@ def from_block(language_model: LanguageModel, start: int, hidden: torch.Tensor) 
 
 def body(language_model: LanguageModel, tokens: torch.Tensor) -> torch.Tensor:
     """Hidden states after the final norm, (contexts, T, width)."""
-    base = language_model.model.base_model
-    return base(input_ids=tokens, use_cache=False).last_hidden_state  # type: ignore[operator]
+    found: torch.Tensor = body_of(language_model.model, language_model.architecture)(
+        input_ids=tokens, use_cache=False
+    ).last_hidden_state
+    return found
 
 
 class Reached(Exception):  # noqa: N818 - a signal, not an error

@@ -30,6 +30,17 @@ class LanguageModel:
     parameters: Mapping[str, nn.Parameter]
 
     @property
+    def output_module(self) -> nn.Module:
+        """The module that makes logits."""
+        module: nn.Module = self.model.get_output_embeddings()  # type: ignore[operator]
+        return module
+
+    @property
+    def unembedding_names(self) -> tuple[str, str]:
+        """The parameters of the unembedding, weight and bias, whether or not there is a bias."""
+        return self.architecture.unembedding, f"{self.architecture.output}.bias"
+
+    @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 

@@ -19,10 +19,8 @@ CPU_ROWS, CPU_VOCABULARY, CPU_LOGITS = 512, 4096, 2**22
 GPU_LOGITS = 2**27
 
 
-def target_logits(
-    states: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor, unembedding: Unembedding
-) -> torch.Tensor:
-    products = (states * weight[targets]).sum(dim=1, dtype=torch.float32)
+def target_logits(states: torch.Tensor, targets: torch.Tensor, unembedding: Unembedding) -> torch.Tensor:
+    products = (states * unembedding.weight[targets]).sum(dim=1, dtype=torch.float32)
     if unembedding.bias is not None:
         products = products + unembedding.bias[targets]
     return unembedding.finish(products)
@@ -40,11 +38,9 @@ class Scratch:
         return out if bias is None else out.add_(bias)
 
 
-def log_sum_exp(
-    states: torch.Tensor, weight: torch.Tensor, unembedding: Unembedding, scratch: Scratch, width: int
-) -> torch.Tensor:
+def log_sum_exp(states: torch.Tensor, unembedding: Unembedding, scratch: Scratch, width: int) -> torch.Tensor:
     """log Σ exp(logits) of every row, merged over blocks of ``width`` entries of the vocabulary."""
-    total = None
+    total, weight = None, unembedding.weight
     biases = unembedding.bias.split(width) if unembedding.bias is not None else [None] * -(-len(weight) // width)
     for part, bias in zip(weight.split(width), biases, strict=True):
         logits = unembedding.finish(scratch.product(states, part, bias).float())
@@ -63,33 +59,34 @@ def block_shape(states: torch.Tensor, vocabulary: int) -> tuple[int, int]:
 
 
 @torch.no_grad()
-def token_losses(
-    states: torch.Tensor, targets: torch.Tensor, unembedding: Unembedding, weight: torch.Tensor | None = None
-) -> torch.Tensor:
-    """Loss in nats of every row, float32: ``states`` (rows, width), ``targets`` (rows,).
-
-    ``weight`` stands in for the unembedding's own.
-    """
-    weight = unembedding.weight if weight is None else weight
-    rows, width = block_shape(states, len(weight))
+def token_losses(states: torch.Tensor, targets: torch.Tensor, unembedding: Unembedding) -> torch.Tensor:
+    """Loss in nats of every row, float32: ``states`` (rows, width), ``targets`` (rows,)."""
+    rows, width = block_shape(states, len(unembedding.weight))
     scratch = Scratch(states, min(rows, len(states)) * width)
-    sums = [log_sum_exp(part, weight, unembedding, scratch, width) for part in states.split(rows)]
-    return torch.cat(sums) - target_logits(states, targets, weight, unembedding)
+    sums = [log_sum_exp(part, unembedding, scratch, width) for part in states.split(rows)]
+    return torch.cat(sums) - target_logits(states, targets, unembedding)
 
 
 class MeanLosses(torch.autograd.Function):
     """Mean losses of variants, with their derivatives formed beside them.
 
-    ``states`` (variants, rows, width); derivatives with respect to the weight only for a single variant.
+    ``states`` (variants, rows, width); derivatives with respect to weight and bias only for a single variant.
     """
 
     @staticmethod
     def forward(
-        context: Any, states: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor, unembedding: Unembedding
+        context: Any,
+        states: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        targets: torch.Tensor,
+        unembedding: Unembedding,
     ) -> torch.Tensor:
         variants, count, width = states.shape
-        matrix_slopes = torch.zeros_like(weight) if weight.requires_grad else None
-        assert matrix_slopes is None or variants == 1
+        own = weight.requires_grad or (bias is not None and bias.requires_grad)
+        assert not own or variants == 1
+        weight_slopes = torch.zeros_like(weight) if own else None
+        bias_slopes = torch.zeros_like(bias) if own and bias is not None else None
         flat, wanted = states.reshape(-1, width), targets.reshape(-1)
         limit = CPU_LOGITS if states.device.type == "cpu" else GPU_LOGITS
         rows = max(16, min(len(flat), limit // len(weight)))
@@ -98,27 +95,29 @@ class MeanLosses(torch.autograd.Function):
         slopes = torch.empty_like(flat)
         for begin in range(0, len(flat), rows):
             span = slice(begin, begin + rows)
-            losses[span], errors = row_losses(flat[span], wanted[span], weight, unembedding, scratch)
+            losses[span], errors = row_losses(flat[span], wanted[span], unembedding, scratch)
             errors = errors.div_(count).to(weight.dtype)
             torch.mm(errors, weight, out=slopes[span])
-            if matrix_slopes is not None:
-                matrix_slopes.addmm_(errors.t(), flat[span])
-        context.save_for_backward(slopes.view(states.shape), matrix_slopes)
+            if weight_slopes is not None:
+                weight_slopes.addmm_(errors.t(), flat[span])
+            if bias_slopes is not None:
+                bias_slopes += errors.sum(dim=0)
+        context.save_for_backward(slopes.view(states.shape), weight_slopes, bias_slopes)
         return losses.view(variants, count).mean(dim=1)
 
     @staticmethod
     def backward(context: Any, *upstream: torch.Tensor) -> Any:
-        slopes, matrix_slopes = context.saved_tensors
+        slopes, weight_slopes, bias_slopes = context.saved_tensors
         by_variant = upstream[0].to(slopes.dtype)
-        matrix = None if matrix_slopes is None else matrix_slopes * by_variant[0]
-        return slopes * by_variant[:, None, None], None, matrix, None
+        own = [None if part is None else part * by_variant[0] for part in (weight_slopes, bias_slopes)]
+        return slopes * by_variant[:, None, None], *own, None, None
 
 
 def row_losses(
-    states: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor, unembedding: Unembedding, scratch: Scratch
+    states: torch.Tensor, targets: torch.Tensor, unembedding: Unembedding, scratch: Scratch
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Losses of some rows, and their derivatives (softmax - target) · slope with respect to W h + b."""
-    logits = unembedding.finish(scratch.product(states, weight, unembedding.bias).float())
+    logits = unembedding.finish(scratch.product(states, unembedding.weight, unembedding.bias).float())
     slope = unembedding.slope(logits)
     index = torch.arange(len(states), device=states.device)
     chosen = logits[index, targets]
@@ -130,10 +129,7 @@ def row_losses(
     return sums.log_().add_(highest).sub_(chosen), softmax.mul_(slope)
 
 
-def mean_losses(
-    states: torch.Tensor, targets: torch.Tensor, unembedding: Unembedding, weight: torch.Tensor | None = None
-) -> torch.Tensor:
+def mean_losses(states: torch.Tensor, targets: torch.Tensor, unembedding: Unembedding) -> torch.Tensor:
     """Mean loss of every variant, differentiable: ``states`` (variants, rows, width), ``targets`` (variants, rows)."""
-    matrix = unembedding.weight if weight is None else weight
-    found: torch.Tensor = MeanLosses.apply(states, targets, matrix, unembedding)
+    found: torch.Tensor = MeanLosses.apply(states, unembedding.weight, unembedding.bias, targets, unembedding)
     return found

@@ -47,7 +47,7 @@ def trained_outputs(
 
     def keep(name: str) -> Any:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
-            found[name] = first_of(output)
+            found[name] = first_of(output).clone()  # the block may go on to add to it in place
 
         return hook
 
@@ -79,7 +79,8 @@ def held_still(language_model: LanguageModel, outputs: Mapping[str, torch.Tensor
     tuples = language_model.behaviour.tuples
     for name, module in modules.items():
         value = outputs[name]
-        given: Any = (value, *tuples[part]) if (part := part_of(language_model, name)) in tuples else value
+        shape = tuples.get(part_of(language_model, name))
+        given: Any = value if shape is None else type(shape)([value, *shape[1:]])
         module.__dict__["forward"] = lambda *args, given=given, **kwargs: given
     try:
         yield

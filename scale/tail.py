@@ -6,9 +6,9 @@ library functions all come here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -16,7 +16,11 @@ from scale.forward import body, from_block, streams
 from scale.language_model import LanguageModel
 from scale.losses import mean_losses, token_losses
 from scale.still import held_still, trained_outputs, unmoved
-from scale.variants import Batch, Piece, Stack, full_values, perturbed, pieces_of
+from scale.unembedding import Unembedding
+from scale.variants import Batch, Piece, Stack, batches_variants, full_values, perturbed, pieces_of, sites
+
+#: Hidden states (variants, rows, width), targets (variants, rows) and an unembedding, to losses (variants, ...).
+Losses = Callable[[torch.Tensor, torch.Tensor, Unembedding], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,7 @@ def last_states(
     variants, contexts, length = inputs.tokens.shape
     batch, flat = Batch(variants, contexts, length), inputs.tokens.reshape(variants * contexts, length)
     with ExitStack() as changes:
-        leave = language_model.unembedding.module
-        changes.enter_context(perturbed(language_model.model, pieces, batch, leave))
+        changes.enter_context(perturbed(language_model.model, pieces, batch, leave=language_model.output_module))
         changes.enter_context(held_still(language_model, inputs.still))
         if inputs.hidden is not None:
             changes.enter_context(from_block(language_model, start, inputs.hidden.flatten(0, 1)))
@@ -51,14 +54,38 @@ def last_states(
     return rows.reshape(variants, contexts * (length - 1), -1), inputs.tokens[:, :, 1:].reshape(variants, -1)
 
 
-def own_weight(pieces: Sequence[Piece], variant: int, shared: torch.Tensor) -> torch.Tensor:
+def own_unembedding(language_model: LanguageModel, pieces: Mapping[str, list[Piece]], variant: int) -> Unembedding:
     """The unembedding of one variant."""
-    mine = [
+    shared, names = language_model.unembedding, language_model.unembedding_names
+    weight, bias = (of_variant(pieces.get(name, []), variant) for name in names)
+    return replace(
+        shared,
+        weight=full_values(shared.weight, weight)[0],
+        bias=None if shared.bias is None else full_values(shared.bias, bias)[0],
+    )
+
+
+def of_variant(pieces: Sequence[Piece], variant: int) -> list[Piece]:
+    return [
         Piece(0, 1, piece.where, piece.values[variant - piece.first : variant - piece.first + 1])
         for piece in pieces
         if piece.first <= variant < piece.last
     ]
-    return full_values(shared, mine)[0]
+
+
+def losses_of_tokens(rows: torch.Tensor, targets: torch.Tensor, unembedding: Unembedding) -> torch.Tensor:
+    return token_losses(rows.flatten(0, 1), targets.flatten(), unembedding).view(targets.shape)
+
+
+def can_share(language_model: LanguageModel, pieces: Mapping[str, list[Piece]]) -> bool:
+    """Whether these variants can be in one batch: whether all modules that differ know how to tell them apart."""
+    touched = sites(language_model.model, pieces)
+    return all(batches_variants(site.module) for site in touched if site.module is not language_model.output_module)
+
+
+def each_alone(stacks: Sequence[Stack]) -> list[list[Stack]]:
+    """Every variant as stacks of its own."""
+    return [[Stack(stack.component, row[None])] for stack in stacks for row in stack.offsets]
 
 
 class Tail:
@@ -83,53 +110,39 @@ class Tail:
             self.known |= trained_outputs(self.language_model, self.tokens, self.start, self.hidden, missing)
         return {name: self.known[name] for name in names}
 
-    def pieces(self, stacks: Sequence[Stack]) -> dict[str, list[Piece]]:
-        return pieces_of(stacks, self.language_model.parameters)
+    def evaluate(self, stacks: Sequence[Stack], index: torch.Tensor | None, losses: Losses) -> torch.Tensor:
+        """``losses`` of all contexts, or those of ``index`` (variants, batch), in every variant: (variants, ...)."""
+        variants = sum(len(stack.offsets) for stack in stacks) or 1
+        pieces = pieces_of(stacks, self.language_model.parameters)
+        if variants > 1 and not can_share(self.language_model, pieces):
+            alone = each_alone(stacks)
+            contexts = [None] * variants if index is None else list(index[:, None])
+            return torch.cat([self.evaluate(one, some, losses) for one, some in zip(alone, contexts, strict=True)])
+
+        def chosen(value: torch.Tensor) -> torch.Tensor:
+            return value.repeat(variants, *[1] * value.ndim) if index is None else value[index]
+
+        still = {name: chosen(value).flatten(0, 1) for name, value in self.still(stacks).items()}
+        hidden = None if self.hidden is None else chosen(self.hidden)
+        inputs = Inputs(chosen(self.tokens), hidden, still)
+        rows, targets = last_states(self.language_model, self.start, inputs, pieces)
+        if not any(name in pieces for name in self.language_model.unembedding_names):
+            return losses(rows, targets, self.language_model.unembedding)
+        own = [own_unembedding(self.language_model, pieces, variant) for variant in range(variants)]
+        return torch.cat([losses(rows[v : v + 1], targets[v : v + 1], one) for v, one in enumerate(own)])
 
     @torch.no_grad()
     def losses(self, stacks: Sequence[Stack] = ()) -> torch.Tensor:
         """Loss in nats of every predicted token of all contexts in every variant, (variants, contexts, T - 1)."""
-        variants, unembedding = sum(len(stack.offsets) for stack in stacks) or 1, self.language_model.unembedding
-
-        def repeated(value: torch.Tensor) -> torch.Tensor:
-            return value.expand(variants, *value.shape)
-
-        still = {name: repeated(value).flatten(0, 1) for name, value in self.still(stacks).items()}
-        hidden = None if self.hidden is None else repeated(self.hidden)
-        pieces = self.pieces(stacks)
-        rows, targets = last_states(
-            self.language_model, self.start, Inputs(repeated(self.tokens), hidden, still), pieces
-        )
-        own = pieces.get(self.language_model.architecture.unembedding, [])
-        if own:
-            found = torch.stack(
-                [
-                    token_losses(rows[v], targets[v], unembedding, own_weight(own, v, unembedding.weight))
-                    for v in range(variants)
-                ]
-            )
-        else:
-            found = token_losses(rows.flatten(0, 1), targets.flatten(), unembedding)
-        return found.view(variants, len(self.tokens), -1)
+        found = self.evaluate(stacks, None, losses_of_tokens)
+        return found.view(len(found), len(self.tokens), -1)
 
     def minibatch_means(self, index: torch.Tensor, stacks: Sequence[Stack]) -> torch.Tensor:
         """Mean loss of every variant on contexts of its own, ``index`` (variants, batch): (variants,).
 
         Differentiable in the offsets of the stacks.
         """
-        unembedding = self.language_model.unembedding
-        still = {name: value[index].flatten(0, 1) for name, value in self.still(stacks).items()}
-        hidden = None if self.hidden is None else self.hidden[index]
-        pieces = self.pieces(stacks)
-        rows, targets = last_states(self.language_model, self.start, Inputs(self.tokens[index], hidden, still), pieces)
-        own = pieces.get(self.language_model.architecture.unembedding, [])
-        if not own:
-            return mean_losses(rows, targets, unembedding)
-        each = [
-            mean_losses(rows[v : v + 1], targets[v : v + 1], unembedding, own_weight(own, v, unembedding.weight))
-            for v in range(len(index))
-        ]
-        return torch.cat(each)
+        return self.evaluate(stacks, index, mean_losses)
 
     def subset(self, index: torch.Tensor) -> Tail:
         """The same for some of the contexts."""

@@ -14,7 +14,7 @@ The offsets Δ may ask for a gradient; then it is the gradient of these slices a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -277,6 +277,20 @@ def plain(module: nn.Module) -> Iterator[None]:
             module.__dict__["forward"] = own
 
 
+def batches_variants(module: nn.Module) -> bool:
+    """Whether `perturbed` can tell variants apart in this module.
+
+    Not in modules that choose weights by token (experts, routers), nor in those that hold numbers beside their children
+    (attention sinks): there variants are evaluated one at a time, with the numbers themselves replaced.
+    """
+    from transformers.pytorch_utils import Conv1D
+
+    if type(module) in (nn.Linear, Conv1D) or isinstance(module, nn.Embedding):
+        return True
+    leaf = next(module.children(), None) is None
+    return leaf and all(p is None or p.ndim <= 1 for p in module._parameters.values())
+
+
 def forward_of(site: Site, batch: Batch) -> Callable[..., torch.Tensor]:
     from transformers.pytorch_utils import Conv1D
 
@@ -290,17 +304,44 @@ def forward_of(site: Site, batch: Batch) -> Callable[..., torch.Tensor]:
 
 
 @contextmanager
-def perturbed(model: nn.Module, pieces: Mapping[str, list[Piece]], batch: Batch, leave: nn.Module) -> Iterator[None]:
-    """Within, the modules that hold ``pieces`` see a batch of variants; ``leave`` is seen to elsewhere."""
-    touched = [site for site in sites(model, pieces) if site.module is not leave]
-    before = [(site.module, site.module.__dict__.get("forward")) for site in touched]
-    for site in touched:
-        site.module.__dict__["forward"] = forward_of(site, batch)
+def replaced(site: Site) -> Iterator[None]:
+    """Within, the module holds the numbers of the only variant in place of its own."""
+    own = {name: site.module._parameters.pop(name) for name in site.pieces}
+    try:
+        for name, parameter in own.items():
+            assert parameter is not None
+            site.module.__dict__[name] = full_values(parameter, site.pieces[name])[0]
+        yield
+    finally:
+        for name, parameter in own.items():
+            site.module.__dict__.pop(name, None)
+            site.module._parameters[name] = parameter
+
+
+@contextmanager
+def own_forward(site: Site, batch: Batch) -> Iterator[None]:
+    """Within, the module has a forward that tells variants apart."""
+    before = site.module.__dict__.get("forward")
+    site.module.__dict__["forward"] = forward_of(site, batch)
     try:
         yield
     finally:
-        for module, own in before:
-            if own is None:
-                del module.__dict__["forward"]
+        if before is None:
+            del site.module.__dict__["forward"]
+        else:
+            site.module.__dict__["forward"] = before
+
+
+@contextmanager
+def perturbed(model: nn.Module, pieces: Mapping[str, list[Piece]], batch: Batch, leave: nn.Module) -> Iterator[None]:
+    """Within, the modules that hold ``pieces`` see a batch of variants; ``leave`` is seen to elsewhere."""
+    with ExitStack() as changes:
+        for site in sites(model, pieces):
+            if site.module is leave:
+                continue
+            if batches_variants(site.module):
+                changes.enter_context(own_forward(site, batch))
             else:
-                module.__dict__["forward"] = own
+                assert batch.variants == 1
+                changes.enter_context(replaced(site))
+        yield
