@@ -17,14 +17,13 @@ from scale.layouts import (
     FUSED,
     SEPARATE,
     Heads,
-    Slice,
     StructureError,
     is_matrix,
     is_norm,
     projections,
     read_heads,
-    within,
 )
+from scale.slices import Slice, within
 
 T = TypeVar("T")
 

@@ -20,14 +20,15 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from scale.architecture import Architecture, Slice
+from scale.architecture import Architecture
 from scale.errors import UserError
+from scale.slices import Slice, merged
 
 FULL = "full"
 GROUPS = {
@@ -59,11 +60,15 @@ class Component:
     slices: tuple[Slice, ...]
 
 
-def parameter_names(model: nn.Module, modules: Iterable[str] = ("",)) -> list[str]:
-    """The parameters inside ``modules``, in the model's order; a tied matrix once."""
-    prefixes = tuple(f"{module}." if module else "" for module in modules)
-    names = [name for name, _ in model.named_parameters() if not name.endswith(UNTRAINED)]
-    return [name for name in names if name.startswith(prefixes)]
+def parameter_names(model: nn.Module) -> list[str]:
+    """All parameters in the model's order, a tied matrix once."""
+    return [name for name, _ in model.named_parameters() if not name.endswith(UNTRAINED)]
+
+
+def inside(modules: Iterable[str], names: Iterable[str]) -> tuple[Slice, ...]:
+    """The parameters of ``modules``, whole."""
+    prefixes = tuple(f"{module}." for module in modules)
+    return whole(name for name in names if name.startswith(prefixes))
 
 
 def whole(names: Iterable[str]) -> tuple[Slice, ...]:
@@ -74,32 +79,32 @@ def full(model: nn.Module) -> Component:
     return Component(FULL, FULL, None, None, 0, whole(parameter_names(model)))
 
 
-def of_layer(model: nn.Module, architecture: Architecture, layer: int) -> list[Component]:
-    """The components inside one block, the larger before the smaller."""
+def of_layer(architecture: Architecture, layer: int, names: Sequence[str]) -> list[Component]:
+    """The components inside one block, whose parameters are ``names``; the larger before the smaller."""
 
     def component(name: str, kind: str, slices: tuple[Slice, ...], head: int | None = None) -> Component:
         return Component(f"l{layer}{name}", kind, layer, head, layer, slices)
 
-    def modules(name: str, kind: str, *wanted: str) -> Component:
-        return component(name, kind, whole(parameter_names(model, wanted)))
-
-    groups = range(architecture.groups if architecture.groups < architecture.heads else 0)
+    groups = range(architecture.groups if architecture.layout.grouped else 0)
     return [
-        modules("", "layer", architecture.block(layer)),
-        modules(" attn", "attn", architecture.attention_module(layer)),
+        component("", "layer", whole(names)),
+        component(" attn", "attn", inside([architecture.attention_module(layer)], names)),
         *(component(f"g{g}", "group", architecture.group_slices(layer, g)) for g in groups),
         *(component(f"h{h}", "head", architecture.head_slices(layer, h), h) for h in range(architecture.heads)),
-        modules(" mlp", "mlp", *architecture.mlp_modules(layer)),
+        component(" mlp", "mlp", inside(architecture.mlp_modules(layer), names)),
     ]
 
 
 def catalogue(model: nn.Module, architecture: Architecture) -> dict[str, Component]:
     """Every component that has a name of its own, from the embedding up to the unembedding."""
+    by_layer: dict[int | None, list[str]] = {}
+    for name in parameter_names(model):
+        by_layer.setdefault(architecture.layer_of(name), []).append(name)
     found = [Component("embed", "embed", None, None, 0, whole([architecture.embedding]))]
     for layer in range(architecture.layers):
-        found += of_layer(model, architecture, layer)
+        found += of_layer(architecture, layer, by_layer[layer])
     if not architecture.tied:
-        unembedding = whole(parameter_names(model, [architecture.output]))
+        unembedding = inside([architecture.output], by_layer[None])
         found.append(Component("unembed", "unembed", None, None, architecture.layers, unembedding))
     return {component.name: component for component in found if component.slices}
 
@@ -154,13 +159,14 @@ class Known:
         if len(parts) == 1:
             return parts[0]
         layers = {part.layer for part in parts}
+        slices = [piece for part in parts for piece in part.slices]
         return Component(
             name=f" {UNION} ".join(part.name for part in parts),
             kind="union",
             layer=layers.pop() if len(layers) == 1 else None,
             head=None,
             start=min(part.start for part in parts),
-            slices=merged([piece for part in parts for piece in part.slices], self.parameters),
+            slices=merged(sorted(slices, key=lambda piece: self.parameters[piece.parameter])),
         )
 
     def why_absent(self, name: str) -> str:
@@ -170,6 +176,8 @@ class Known:
         if name == FULL:
             return "is sampled in every run; leave it out"
         if name in dict(self.model.named_parameters(remove_duplicate=False)):
+            if name.endswith(UNTRAINED):
+                return "only decides which experts are used, and no gradient reaches it; leave it out"
             return f"is tied to {self.architecture.embedding}; name that"
         if name in GROUPS:
             return f"is a group; {UNION} joins single components"
@@ -196,31 +204,6 @@ class Known:
         spans = [names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}" for names in kinds.values()]
         groups = [name for name, wanted in GROUPS.items() if set(wanted) & set(kinds)]
         return f"{', '.join(spans)}, its parameters by name, and the groups {', '.join(groups)}"
-
-
-def merged(slices: Iterable[Slice], order: Mapping[str, int]) -> tuple[Slice, ...]:
-    """The same numbers in the model's order, each once."""
-    by_parameter: dict[str, list[Slice]] = {}
-    for piece in slices:
-        by_parameter.setdefault(piece.parameter, []).append(piece)
-    return tuple(piece for name in sorted(by_parameter, key=order.__getitem__) for piece in joined(by_parameter[name]))
-
-
-def joined(pieces: Sequence[Slice]) -> list[Slice]:
-    """Slices of one parameter, those that overlap or touch made one."""
-    undivided = [piece for piece in pieces if piece.axis is None]
-    if undivided:
-        return undivided[:1]
-    assert len({piece.axis for piece in pieces}) == 1, "a parameter is cut along one axis only"
-    first, *rest = sorted(pieces, key=lambda piece: piece.start)
-    found = [first]
-    for piece in rest:
-        last = found[-1]
-        if piece.start > last.stop:
-            found.append(piece)
-        else:
-            found[-1] = replace(last, stop=max(last.stop, piece.stop))
-    return found
 
 
 class Slots:

@@ -94,7 +94,7 @@ class SGLDConfig:
     draws; for a 3M-parameter model γ 300, nβ 30, ε 1e-3, batch 64, 4 chains, 200 draws.
 
     Args:
-        components: Names ("l3h1", "l3 mlp", "embed", "unembed") or groups ("heads", "mlps", "all").
+        components: Names ("l3h1", "l3 mlp", "embed"), unions ("l3h0 + l3h1"), or groups ("heads", "mlps", "all").
         sampler: "rmsprop-sgld" preconditions by the running gradient scale, "sgld" does not. "gaussian" is a control:
             the draws of rmsprop-sgld, each replaced by isotropic noise of the same norm.
         step_size: ε, as in devinterp: drift ε/2, noise sqrt(ε).

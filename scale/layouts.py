@@ -9,26 +9,19 @@ is looked up by architecture and never guessed.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import nn
+
+from scale.slices import Slice, merged
 
 #: ("query", head), ("key", group), ("value", group) or ("output", head).
 Lane = tuple[str, int]
 #: The lanes of a fused projection, from its first row to its last, for a number of heads and of groups.
 Order = Callable[[int, int], list[Lane]]
-
-
-@dataclass(frozen=True)
-class Slice:
-    """``parameter[start:stop]`` along ``axis``; the whole parameter if ``axis`` is None."""
-
-    parameter: str
-    axis: int | None = None
-    start: int = 0
-    stop: int = 0
 
 
 class StructureError(Exception):
@@ -121,19 +114,27 @@ class Heads:
         return self.groups < self.heads
 
     def of(self, wanted: Sequence[Lane]) -> tuple[Slice, ...]:
-        return tuple(piece for lane, piece in self.pieces if lane in wanted)
+        return tuple(piece for lane in wanted for piece in self.by_lane[lane])
+
+    @functools.cached_property
+    def by_lane(self) -> dict[Lane, list[Slice]]:
+        found: dict[Lane, list[Slice]] = {}
+        for lane, piece in self.pieces:
+            found.setdefault(lane, []).append(piece)
+        return found
 
     def head(self, index: int) -> tuple[Slice, ...]:
         """What only this head uses: queries and output, and its keys and values unless other heads share them."""
-        own = [("query", index), ("output", index)]
-        return self.of(own if self.grouped else [*own, ("key", index), ("value", index)])
+        own = [] if self.grouped else [("key", index), ("value", index)]
+        return merged(self.of([("query", index), *own, ("output", index)]))
 
     def group(self, index: int) -> tuple[Slice, ...]:
         """Keys and values of a group, with the queries and output of its heads."""
         share = self.heads // self.groups
-        members = range(index * share, (index + 1) * share)
-        own = [(kind, head) for head in members for kind in ("query", "output")]
-        return self.of([("key", index), ("value", index), *own])
+        queries, outputs = (
+            [(kind, head) for head in range(index * share, (index + 1) * share)] for kind in ("query", "output")
+        )
+        return merged(self.of([*queries, ("key", index), ("value", index), *outputs]))
 
 
 def transposed(projection: nn.Module) -> bool:
@@ -253,8 +254,3 @@ def check_remaining(module: nn.Module, taken: set[str], model_type: str) -> None
         owner = module.get_submodule(name.rpartition(".")[0])
         if name not in taken and not is_norm(owner) and name not in SHARED.get(model_type, ()):
             raise StructureError(f"its attention has {name}, which Balmer does not know")
-
-
-def within(module: str, pieces: Sequence[Slice]) -> tuple[Slice, ...]:
-    """The same slices, named within the whole model."""
-    return tuple(replace(piece, parameter=f"{module}.{piece.parameter}") for piece in pieces)

@@ -248,7 +248,8 @@ def any_module(site: Site, batch: Batch, *inputs: Any, **options: Any) -> torch.
             for name, shape in ((name, getattr(site.module, name).shape) for name in site.pieces)
         }
         found: torch.Tensor = torch.func.vmap(call)(weights, {k: value[span] for k, value in batched.items()})
-        return found if batched else found.expand(-1, batch.contexts, *found.shape[2:])
+        # What is the same for all contexts comes out once: a table of positions, say.
+        return found.expand(-1, batch.contexts, *found.shape[2:]) if found.shape[1] == 1 else found
 
     with plain(site.module):
         return by_span(site, batch.variants, run).flatten(0, 1)

@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-from scale.architecture import Architecture, Slice
+from scale.architecture import Architecture
+from scale.slices import Slice
 
 VOCABULARY = 61
 COMMON = {

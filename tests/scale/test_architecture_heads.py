@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from scale import layouts
-from scale.architecture import Architecture, Slice, read_architecture
-from scale.layouts import Order, by_group, by_kind, is_norm, within
+from scale.architecture import Architecture, read_architecture
+from scale.layouts import Order, by_group, by_kind, is_norm
+from scale.slices import Slice, within
 from zoo import ZOO, Seen, build, changed, counts, see
 
 LAYER = 1

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from conftest import make_model
-from scale.architecture import Architecture, Slice, read_architecture
+from scale.architecture import Architecture, read_architecture
 from scale.components import GROUPS, Component, Slots, all_components, catalogue, full, select
 from scale.errors import UserError
 from scale.layouts import is_norm
+from scale.slices import Slice
 from zoo import ZOO, Seen, build, changed, counts, see
 
 #: Without rotary positions these add the same to all scores of a query, which the softmax takes away again.
@@ -101,6 +102,7 @@ def test_what_no_gradient_reaches_is_in_no_component(name: str) -> None:
     assert unreached
     parts = [full(model), *catalogue(model, architecture).values()]
     assert not unreached & {piece.parameter for part in parts for piece in part.slices}
+    assert refusal(name, sorted(unreached)[0]).endswith("no gradient reaches it; leave it out")
 
 
 @pytest.mark.parametrize("name", ["gpt2", "gemma", "opt", "ctrl"])
@@ -195,11 +197,19 @@ def test_the_order_in_which_a_union_is_written_does_not_matter() -> None:
     assert chosen("gpt_neox", "l1h0 + l1h0") == chosen("gpt_neox", "l1h0")
 
 
-def test_touching_slices_become_one() -> None:
-    """A third of the calls for the same numbers."""
-    fused = "gpt_neox.layers.1.attention.query_key_value.weight"
-    pieces = {piece for piece in chosen("gpt_neox", "l1h1 + l1h2 + l1h0")[0].slices if piece.parameter == fused}
-    assert pieces == {Slice(fused, 0, 0, 72)}
+def test_touching_slices_are_one() -> None:
+    """Every slice costs a copy at every step of a chain."""
+    attention = "gpt_neox.layers.1.attention"
+    assert chosen("gpt_neox", "l1h1")[0].slices == (
+        Slice(f"{attention}.query_key_value.weight", 0, 24, 48),
+        Slice(f"{attention}.query_key_value.bias", 0, 24, 48),
+        Slice(f"{attention}.dense.weight", 1, 8, 16),
+    )
+    assert chosen("gpt_neox", "l1h1 + l1h0")[0].slices == (
+        Slice(f"{attention}.query_key_value.weight", 0, 0, 48),
+        Slice(f"{attention}.query_key_value.bias", 0, 0, 48),
+        Slice(f"{attention}.dense.weight", 1, 0, 16),
+    )
 
 
 OFFER = (
