@@ -1,6 +1,6 @@
 """Do Balmer and devinterp measure the same susceptibilities?
 
-    pip install '.[bench]' -c constraints.txt
+    make EXTRAS=cpu,dev,bench
     python -m benchmarks.agreement [--seeds 3] [--draws 80] [--out agreement.json]
 
 The demo model on text of Python's library, same contexts and settings. First what must be equal: the sampler's step on
