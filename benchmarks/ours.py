@@ -95,4 +95,5 @@ def run(job: Job, model: Any, data: tuple[np.ndarray, np.ndarray], folder: Path)
         bytes=sizes,
         covariance=None if covariance is None else -covariance,
         chi=chi,
+        phi=np.array([pool.mean_phi for pool in pools]),
     )
