@@ -15,8 +15,10 @@ import torch
 from scale.unembedding import Unembedding
 
 #: Logits held at once: on a processor what its cache holds, on a GPU what keeps it busy.
-CPU_ROWS, CPU_VOCABULARY, CPU_LOGITS = 512, 4096, 2**22
+CPU_ROWS, CPU_VOCABULARY, CPU_LOGITS = 512, 4096, 2**20
 GPU_LOGITS = 2**27
+#: Rows below which a product over the whole vocabulary is no longer fast on a processor.
+FEWEST_ROWS = 64
 
 
 def target_logits(states: torch.Tensor, targets: torch.Tensor, unembedding: Unembedding) -> torch.Tensor:
@@ -51,11 +53,18 @@ def log_sum_exp(states: torch.Tensor, unembedding: Unembedding, scratch: Scratch
     return total
 
 
+def whole_rows(states: torch.Tensor, vocabulary: int) -> int:
+    """Rows whose logits over the whole vocabulary are held at once."""
+    if states.device.type == "cpu":
+        return max(FEWEST_ROWS, CPU_LOGITS // vocabulary)
+    return max(1, GPU_LOGITS // vocabulary)
+
+
 def block_shape(states: torch.Tensor, vocabulary: int) -> tuple[int, int]:
     """Rows and entries of the vocabulary in one block of logits."""
     if states.device.type == "cpu":
         return CPU_ROWS, min(vocabulary, CPU_VOCABULARY)
-    return max(1, GPU_LOGITS // vocabulary), vocabulary
+    return whole_rows(states, vocabulary), vocabulary
 
 
 @torch.no_grad()
@@ -88,21 +97,21 @@ class MeanLosses(torch.autograd.Function):
         weight_slopes = torch.zeros_like(weight) if own else None
         bias_slopes = torch.zeros_like(bias) if own and bias is not None else None
         flat, wanted = states.reshape(-1, width), targets.reshape(-1)
-        limit = CPU_LOGITS if states.device.type == "cpu" else GPU_LOGITS
-        rows = max(16, min(len(flat), limit // len(weight)))
+        rows = min(len(flat), whole_rows(states, len(weight)))
         scratch = Scratch(flat, rows * len(weight))
         losses = torch.empty(len(flat), device=states.device)
         slopes = torch.empty_like(flat)
         for begin in range(0, len(flat), rows):
             span = slice(begin, begin + rows)
             losses[span], errors = row_losses(flat[span], wanted[span], unembedding, scratch)
-            errors = errors.div_(count).to(weight.dtype)
+            errors = errors.to(weight.dtype)
             torch.mm(errors, weight, out=slopes[span])
             if weight_slopes is not None:
                 weight_slopes.addmm_(errors.t(), flat[span])
             if bias_slopes is not None:
                 bias_slopes += errors.sum(dim=0)
-        context.save_for_backward(slopes.view(states.shape), weight_slopes, bias_slopes)
+        own = [None if part is None else part.div_(count) for part in (weight_slopes, bias_slopes)]
+        context.save_for_backward(slopes.view(states.shape).div_(count), *own)
         return losses.view(variants, count).mean(dim=1)
 
     @staticmethod
@@ -126,7 +135,8 @@ def row_losses(
     sums = softmax.sum(dim=1)
     softmax.div_(sums[:, None])
     softmax[index, targets] -= 1
-    return sums.log_().add_(highest).sub_(chosen), softmax.mul_(slope)
+    errors = softmax if isinstance(slope, float) and slope == 1 else softmax.mul_(slope)
+    return sums.log_().add_(highest).sub_(chosen), errors
 
 
 def mean_losses(states: torch.Tensor, targets: torch.Tensor, unembedding: Unembedding) -> torch.Tensor:

@@ -92,5 +92,6 @@ def test_gradients_of_variants(name: str) -> None:
 def test_there_is_something_to_try_of_every_kind() -> None:
     """A control of the lists above: every kind of component is tried on some architecture."""
     tried = {c.kind for name in ("llama", "gpt_neox") for c in components_of(LanguageModel.wrap(build(name)))}
-    every = {c.kind for c in catalogue(build("llama"), LanguageModel.wrap(build("llama")).architecture)}
+    model = build("llama")
+    every = {c.kind for c in catalogue(model, LanguageModel.wrap(model).architecture).values()}
     assert every <= tried
