@@ -15,6 +15,7 @@ from scale.behaviour import Behaviour, observe
 from scale.config import ModelConfig
 from scale.engine import per_worker
 from scale.errors import UserError
+from scale.modules import Owners, owners_of
 from scale.store import file_digest
 from scale.unembedding import Unembedding, read_unembedding
 
@@ -28,6 +29,7 @@ class LanguageModel:
     unembedding: Unembedding
     behaviour: Behaviour
     parameters: Mapping[str, nn.Parameter]
+    owners: Owners
 
     @property
     def output_module(self) -> nn.Module:
@@ -49,7 +51,7 @@ class LanguageModel:
         model.eval().requires_grad_(False)
         architecture, unembedding = read_architecture(model), read_unembedding(model)
         behaviour = observe(model, architecture, unembedding)
-        return cls(model, architecture, unembedding, behaviour, dict(model.named_parameters()))
+        return cls(model, architecture, unembedding, behaviour, dict(model.named_parameters()), owners_of(model))
 
 
 def choose_device(name: str) -> torch.device:

@@ -110,8 +110,8 @@ class MeanLosses(torch.autograd.Function):
                 weight_slopes.addmm_(errors.t(), flat[span])
             if bias_slopes is not None:
                 bias_slopes += errors.sum(dim=0)
-        own = [None if part is None else part.div_(count) for part in (weight_slopes, bias_slopes)]
-        context.save_for_backward(slopes.view(states.shape).div_(count), *own)
+        own_slopes = [None if part is None else part.div_(count) for part in (weight_slopes, bias_slopes)]
+        context.save_for_backward(slopes.view(states.shape).div_(count), *own_slopes)
         return losses.view(variants, count).mean(dim=1)
 
     @staticmethod

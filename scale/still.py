@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -40,9 +41,27 @@ def unmoved(language_model: LanguageModel, start: int, components: Sequence[Comp
 
 
 def trained_outputs(
+    language_model: LanguageModel,
+    tokens: torch.Tensor,
+    start: int,
+    hidden: torch.Tensor | None,
+    names: Sequence[str],
+    batch: int = 64,
+) -> dict[str, torch.Tensor]:
+    """Outputs of modules of block ``start`` at the trained weights, for a batch of contexts at a time."""
+    parts = [
+        outputs_within(language_model, ids, start, part, names)
+        for ids, part in zip(
+            tokens.split(batch), hidden.split(batch) if hidden is not None else repeat(None), strict=False
+        )
+    ]
+    return {name: torch.cat([part[name] for part in parts]) for name in names}
+
+
+def outputs_within(
     language_model: LanguageModel, tokens: torch.Tensor, start: int, hidden: torch.Tensor | None, names: Sequence[str]
 ) -> dict[str, torch.Tensor]:
-    """Outputs of modules of block ``start`` at the trained weights; nothing above that block is computed."""
+    """The same for all contexts at once; nothing above the block is computed."""
     found: dict[str, torch.Tensor] = {}
 
     def keep(name: str) -> Any:

@@ -15,9 +15,10 @@ import torch
 from scale.forward import body, from_block, streams
 from scale.language_model import LanguageModel
 from scale.losses import mean_losses, token_losses
+from scale.modules import Batch, batches_variants, perturbed, sites
 from scale.still import held_still, trained_outputs, unmoved
 from scale.unembedding import Unembedding
-from scale.variants import Batch, Piece, Stack, batches_variants, full_values, perturbed, pieces_of, sites
+from scale.variants import Piece, Stack, full_values, pieces_of
 
 #: Hidden states (variants, rows, width), targets (variants, rows) and an unembedding, to losses (variants, ...).
 Losses = Callable[[torch.Tensor, torch.Tensor, Unembedding], torch.Tensor]
@@ -45,7 +46,7 @@ def last_states(
     variants, contexts, length = inputs.tokens.shape
     batch, flat = Batch(variants, contexts, length), inputs.tokens.reshape(variants * contexts, length)
     with ExitStack() as changes:
-        changes.enter_context(perturbed(language_model.model, pieces, batch, leave=language_model.output_module))
+        changes.enter_context(perturbed(language_model.owners, pieces, batch, leave=language_model.output_module))
         changes.enter_context(held_still(language_model, inputs.still))
         if inputs.hidden is not None:
             changes.enter_context(from_block(language_model, start, inputs.hidden.flatten(0, 1)))
@@ -79,7 +80,7 @@ def losses_of_tokens(rows: torch.Tensor, targets: torch.Tensor, unembedding: Une
 
 def can_share(language_model: LanguageModel, pieces: Mapping[str, list[Piece]]) -> bool:
     """Whether these variants can be in one batch: whether all modules that differ know how to tell them apart."""
-    touched = sites(language_model.model, pieces)
+    touched = sites(language_model.owners, pieces)
     return all(batches_variants(site.module) for site in touched if site.module is not language_model.output_module)
 
 

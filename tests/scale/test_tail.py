@@ -148,3 +148,19 @@ def test_a_subset_of_contexts_has_the_losses_of_those_contexts() -> None:
     tail, index = Tail.at(language_model, TOKENS, 1), torch.tensor([4, 1])
     with torch.no_grad():
         assert torch.allclose(tail.subset(index).losses(), tail.losses()[:, index], atol=1e-6)
+
+
+def test_in_lower_precision_small_offsets_are_not_swallowed() -> None:
+    """bfloat16 rounds weights to 8 bits; offsets far below that still act, because they are multiplied apart."""
+    exact = LanguageModel.wrap(make_model("gpt_neox"))
+    rounded = LanguageModel.wrap(make_model("gpt_neox").to(torch.bfloat16))
+    mlp = next(c for c in all_components(exact.model, exact.architecture) if c.name == "l2 mlp")
+    offsets = 3e-4 * offsets_for(exact, mlp)
+    changes = []
+    for language_model in (exact, rounded):
+        tail = Tail.at(language_model, TOKENS, 2)
+        leaf = offsets.clone().requires_grad_()
+        means = tail.minibatch_means(torch.arange(5).repeat(VARIANTS, 1), [Stack(mlp, leaf)])
+        changes.append(torch.autograd.grad(means.sum(), leaf)[0].flatten())
+        assert torch.isfinite(tail.losses([Stack(mlp, offsets)])).all()
+    assert torch.corrcoef(torch.stack(changes))[0, 1] > 0.99
