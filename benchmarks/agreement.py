@@ -30,7 +30,7 @@ from benchmarks.jobs import Job, Outcome, load_model, prepare
 from scale.config import ModelConfig, SGLDConfig
 from scale.estimate import Moments, assemble, column_correlation
 from scale.language_model import load_tokenizer
-from scale.sgld import Preconditioner, langevin_step
+from scale.sgld import Langevin
 from scale.sources import iterate
 
 COMPONENTS = ("l0h1", "l2 mlp", "l4h0")
@@ -64,12 +64,12 @@ def same_step(steps: int = 20) -> float:
     for gradient in gradients:
         theirs.grad = gradient.clone()
         optimizer.step()
+    mine = Langevin(settings, 50, [torch.default_generator], "cpu")
     torch.manual_seed(1)
-    mine, trained, preconditioner = torch.ones(50), torch.ones(50), Preconditioner(settings)
     for gradient in gradients:
-        noise = torch.normal(0.0, 1.0, size=(50,))
-        mine = langevin_step(mine, trained, gradient, preconditioner.update(gradient), noise, settings)
-    return float((mine - theirs.detach()).abs().max() / (mine - trained).abs().mean())
+        mine.step(lambda offsets, gradient=gradient: (torch.zeros(1), gradient[None]))  # type: ignore[misc]
+    moved = mine.offsets[0]
+    return float((moved - (theirs.detach() - 1)).abs().max() / moved.abs().mean())
 
 
 def draws_of(traces: dict[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -90,8 +90,7 @@ def from_traces(job: Job, traces: dict[str, np.ndarray]) -> dict[str, np.ndarray
     for name in job.components:
         phi, delta = draws_of(traces, name)
         moments = Moments(delta.shape[1])
-        for value, row in zip(phi, delta, strict=True):
-            moments.update(float(value), row)
+        moments.update(phi, delta)
         parts.append(moments.result())
     covariance = np.stack([p.covariance for p in parts], axis=1) * (job.total_draws - 1) / job.total_draws
     shift = np.stack([p.shift for p in parts], axis=1)
