@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from scale.batches import Budget
 from scale.behaviour import body_of, first_of
 from scale.language_model import LanguageModel
 
@@ -113,7 +114,7 @@ def residual_stream(language_model: LanguageModel, tokens: torch.Tensor, layers:
 
 
 def streams(
-    language_model: LanguageModel, tokens: torch.Tensor, starts: Sequence[int], batch: int = 64
+    language_model: LanguageModel, tokens: torch.Tensor, starts: Sequence[int], budget: Budget | None = None
 ) -> dict[int, torch.Tensor | None]:
     """Hidden states that each block of ``starts`` reads, (contexts, T, width), from one pass; None for block 0.
 
@@ -122,6 +123,12 @@ def streams(
     found: dict[int, torch.Tensor | None] = {start: None for start in starts}
     layers = sorted(start for start in found if start > 0)
     if layers:
-        parts = [residual_stream(language_model, part, layers) for part in tokens.split(batch)]
+        parts: list[list[torch.Tensor]] = []
+
+        def some(begin: int, end: int) -> None:
+            parts.append(residual_stream(language_model, tokens[begin:end], layers))
+
+        held = budget or Budget.of(tokens.device)
+        held.ranges(len(tokens), lambda: held.variants(tokens.shape[1]), some, "contexts")
         found |= {layer: torch.cat([part[i] for part in parts]) for i, layer in enumerate(layers)}
     return found

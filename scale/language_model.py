@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,20 +50,43 @@ class LanguageModel:
     @classmethod
     def wrap(cls, model: nn.Module) -> LanguageModel:
         model.eval().requires_grad_(False)
+        for parameter in model.parameters():
+            check_precision(parameter.dtype, parameter.device)
         architecture, unembedding = read_architecture(model), read_unembedding(model)
         behaviour = observe(model, architecture, unembedding)
         return cls(model, architecture, unembedding, behaviour, dict(model.named_parameters()), owners_of(model))
 
 
-def choose_device(name: str) -> torch.device:
+@contextmanager
+def borrowed(model: nn.Module) -> Iterator[LanguageModel]:
+    """Another's model, wrapped; afterwards every module trains and every parameter asks for gradients as before."""
+    modes = [(module, module.training) for module in model.modules()]
+    wishes = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        yield LanguageModel.wrap(model)
+    finally:
+        for module, training in modes:
+            module.training = training
+        for parameter, wish in wishes:
+            parameter.requires_grad_(wish)
+
+
+def check_precision(dtype: torch.dtype, device: torch.device) -> None:
+    if dtype == torch.float16 and device.type == "cpu":
+        raise UserError("model.dtype: float16 is not supported on model.device: cpu; use float32 or bfloat16")
+
+
+def choose_device(config: ModelConfig) -> torch.device:
+    name = config.device
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise UserError(f"model.device: {name!r} is not a device; use auto, cpu, cuda or cuda:0") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"model.device: {name} asked for, but torch sees no GPU; use cpu or auto")
+    check_precision(getattr(torch, config.dtype), device)
     return device
 
 
@@ -115,7 +139,7 @@ def load_language_model(config: ModelConfig) -> LanguageModel:
     from transformers.utils import logging
 
     load_config(config)
-    device = choose_device(config.device)
+    device = choose_device(config)
     logging.disable_progress_bar()
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from scale.batches import Budget
 from scale.forward import body, from_block, streams
 from scale.language_model import LanguageModel
 from scale.losses import mean_losses, token_losses
@@ -100,8 +101,8 @@ class Tail:
         self.known: dict[str, torch.Tensor] = {}
 
     @classmethod
-    def at(cls, language_model: LanguageModel, tokens: torch.Tensor, start: int) -> Tail:
-        return cls(language_model, tokens, start, streams(language_model, tokens, [start])[start])
+    def at(cls, language_model: LanguageModel, tokens: torch.Tensor, start: int, budget: Budget | None = None) -> Tail:
+        return cls(language_model, tokens, start, streams(language_model, tokens, [start], budget)[start])
 
     def still(self, stacks: Sequence[Stack]) -> dict[str, torch.Tensor]:
         """Outputs, at the trained weights, of the modules of block ``start`` that the stacks cannot change."""
