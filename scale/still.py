@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import repeat
 from typing import Any
 
 import torch
 from torch import nn
 
+from scale.batches import Budget
 from scale.behaviour import first_of
 from scale.components import Component
 from scale.forward import Reached, body, from_block
@@ -41,20 +41,17 @@ def unmoved(language_model: LanguageModel, start: int, components: Sequence[Comp
 
 
 def trained_outputs(
-    language_model: LanguageModel,
-    tokens: torch.Tensor,
-    start: int,
-    hidden: torch.Tensor | None,
-    names: Sequence[str],
-    batch: int = 64,
+    language_model: LanguageModel, tokens: torch.Tensor, start: int, hidden: torch.Tensor | None, names: Sequence[str]
 ) -> dict[str, torch.Tensor]:
-    """Outputs of modules of block ``start`` at the trained weights, for a batch of contexts at a time."""
-    parts = [
-        outputs_within(language_model, ids, start, part, names)
-        for ids, part in zip(
-            tokens.split(batch), hidden.split(batch) if hidden is not None else repeat(None), strict=False
-        )
-    ]
+    """Outputs of modules of block ``start`` at the trained weights, as many contexts at a time as the budget allows."""
+    parts: list[dict[str, torch.Tensor]] = []
+
+    def some(begin: int, end: int) -> None:
+        below = None if hidden is None else hidden[begin:end]
+        parts.append(outputs_within(language_model, tokens[begin:end], start, below, names))
+
+    budget = Budget.of(tokens.device)
+    budget.ranges(len(tokens), lambda: budget.variants(tokens.shape[1]), some, "contexts")
     return {name: torch.cat([part[name] for part in parts]) for name in names}
 
 
