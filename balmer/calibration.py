@@ -95,6 +95,7 @@ def sweep(bench: Bench, settings: SGLDConfig, config: CalibrateConfig, progress:
     for step in step_sweep(base, config):
         found = attempt("step", [step])
         outcomes.append(found[0][0])
+        progress.say(f"  ε {step.step_size:g} {verdict(outcomes[-1], None)}")
         yield from found
         if is_too_large(outcomes[-1]):
             break

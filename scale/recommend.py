@@ -215,6 +215,13 @@ def typical_time(outcome: Outcome) -> float:
     return float(np.nanmax([outcome.median("weights_time"), outcome.median("loss_time")]))
 
 
+def hold(outcome: Outcome) -> str:
+    """How much of what pulls the weights back is the loss, and not the localisation."""
+    total = outcome.median("stiffness")
+    share = 1 - outcome.settings.localization / total if total > 0 else 0.0
+    return f"the loss is {share:.2%} of what holds weights"
+
+
 def reason_for_step(outcomes: Sequence[Outcome], chosen: Outcome) -> str:
     steps = [outcome for outcome in outcomes if outcome.sweep == "step"]
     start = best_step(steps)
@@ -242,10 +249,9 @@ def recommend(outcomes: Sequence[Outcome], settings: SGLDConfig, config: Calibra
         "burn_in": math.ceil(BURN_IN_TIMES * slowest),
         "steps_between_draws": steps_between(typical, config.draw_worth),
     }
-    stiff = 1 - chosen.settings.localization / chosen.median("stiffness")
     reasons = [
         f"ε {values['step_size']:g}: {reason_for_step(outcomes, chosen)}",
-        f"nβ {values['nbeta']:g}, γ {values['localization']:g}: {why}; the loss is {stiff:.2%} of what holds weights",
+        f"nβ {values['nbeta']:g}, γ {values['localization']:g}: {why}; {hold(chosen)}",
         f"burn_in {values['burn_in']}: {BURN_IN_TIMES} times the slowest autocorrelation time, {slowest:.1f} steps",
         f"steps_between_draws {values['steps_between_draws']}: a draw is then worth {config.draw_worth:g} of an "
         f"independent one (typical autocorrelation time {typical:.1f} steps)",
@@ -257,7 +263,7 @@ def refusal(outcomes: Sequence[Outcome], config: CalibrateConfig) -> list[str]:
     """Why nothing is recommended: the criterion that failed most, where it came closest, and what to try."""
     failed: Counter[str] = sum((outcome.failed for outcome in outcomes), Counter())
     criterion = max(CRITERIA, key=lambda name: failed[name])
-    closest = min(outcomes, key=lambda outcome: (outcome.failed.total(), -outcome.settings.step_size))
+    closest = min(outcomes, key=lambda o: (o.failed["stays"], o.failed.total(), -o.settings.step_size))
     best, of = closest.settings, sum(len(outcome.judgements) for outcome in outcomes)
     stayed = [outcome.settings.step_size for outcome in outcomes if not outcome.failed["stays"]]
     remedy = REMEDIES[criterion].format(steps=4 * config.steps, chains=2 * config.chains)
