@@ -17,12 +17,15 @@ from balmer.calibration_page import page
 from balmer.config import RunConfig
 from balmer.edit import number
 from balmer.folder import RunFolder
+from balmer.preflight import skeleton
 from balmer.runner import Runner
+from scale.architecture import Architecture, read_architecture
 from scale.batches import Budget
 from scale.calibrate import Observed, judge
-from scale.components import FULL, full, select
+from scale.components import FULL, Component, full, select
 from scale.config import CalibrateConfig, SGLDConfig
 from scale.corpus import split_tokens
+from scale.errors import UserError
 from scale.language_model import load_language_model
 from scale.progress import Progress
 from scale.recommend import (
@@ -44,12 +47,27 @@ FOLDER = "calibration"
 Tried = tuple[Outcome, dict[str, Observed]]
 
 
+def chosen_components(config: RunConfig, model: Any, architecture: Architecture) -> list[Component]:
+    """Those that were asked for, or a few of every kind."""
+    wanted = config.calibrate.components
+    if not wanted:
+        return representative(select(model, architecture, config.sgld.components))
+    try:
+        return select(model, architecture, wanted)
+    except UserError as error:
+        raise UserError(str(error).replace("sgld.components", "calibrate.components", 1)) from error
+
+
+def check_components(config: RunConfig) -> None:
+    """Before any work is done."""
+    model = skeleton(config)
+    chosen_components(config, model, read_architecture(model))
+
+
 def make_bench(config: RunConfig, corpus: Path) -> Bench:
     language_model = load_language_model(config.model)
-    model, architecture = language_model.model, language_model.architecture
-    wanted = config.calibrate.components
-    chosen = select(model, architecture, wanted or config.sgld.components)
-    components = [*(chosen if wanted else representative(chosen)), full(model)]
+    chosen = chosen_components(config, language_model.model, language_model.architecture)
+    components = [*chosen, full(language_model.model)]
 
     def tokens(split: str, contexts: int) -> torch.Tensor:
         return torch.from_numpy(split_tokens(corpus, split, contexts)).long().to(language_model.device)
@@ -195,6 +213,7 @@ def report(outcomes: Sequence[Outcome], found: Recommendation | None, config: Ca
 
 def calibrate(config: RunConfig, progress: Progress) -> tuple[Recommendation | None, list[str]]:
     """Make the corpus if need be, try the settings, write the folder; what to use, and what to say."""
+    check_components(config)
     Runner(config, progress).run(last="corpus")
     folder = RunFolder(Path(config.folder))
     with folder.lock():

@@ -45,7 +45,9 @@ def last_character(node: yaml.Node) -> int:
     """Of a node's own text: the mark behind a block lies after the blank lines and comments that follow it."""
     while isinstance(node, yaml.MappingNode | yaml.SequenceNode) and not node.flow_style:
         inner = node.value[-1]
-        node = inner[1] if isinstance(inner, tuple) else inner
+        if isinstance(inner, tuple):  # a key without a value has its mark where the next thing begins
+            inner = inner[0] if inner[1].value == "" else inner[1]
+        node = inner
     return max(node.start_mark.index, node.end_mark.index - 1)
 
 
@@ -79,9 +81,11 @@ def inside(
             absent[key] = value
         elif not isinstance(there[1], yaml.ScalarNode):
             raise refuse(path, f"{key} is not a number")
+        elif there[1].value == "":
+            colon = text.index(":", there[0].end_mark.index) + 1
+            found.append((colon, colon, f" {number(value)}"))
         else:
-            pad = "" if there[1].value else " "
-            found.append((there[1].start_mark.index, there[1].end_mark.index, pad + number(value)))
+            found.append((there[1].start_mark.index, there[1].end_mark.index, number(value)))
     if absent:
         place = line_after(text, last_character(mapping))
         indent = " " * mapping.value[0][0].start_mark.column
@@ -94,14 +98,21 @@ def edited(text: str, section: str, values: Mapping[str, float | int], path: Pat
     result = text
     for begin, end, new in sorted(changes(text, section, values, path), reverse=True):
         before = result[:begin]
-        if begin == end and before and not before.endswith("\n"):
+        if new.endswith("\n") and before and not before.endswith("\n"):
             before += "\n"
         result = before + new + result[end:]
     expected: dict[str, Any] = yaml.safe_load(text) or {}
     expected[section] = (expected.get(section) or {}) | dict(values)
-    if yaml.safe_load(result) != expected:
+    if not says(result, expected):
         raise refuse(path, f"has no unambiguous place for {section}.{', '.join(values)}")
     return result
+
+
+def says(text: str, expected: Mapping[str, Any]) -> bool:
+    try:
+        return bool(yaml.safe_load(text) == expected)
+    except yaml.YAMLError:
+        return False
 
 
 def with_values(path: Path, section: str, values: Mapping[str, float | int]) -> str:

@@ -150,8 +150,12 @@ def best_step(outcomes: Sequence[Outcome]) -> Outcome | None:
     passing = [outcome for outcome in outcomes if outcome.passes]
     if passing:
         return max(passing, key=lambda outcome: outcome.settings.step_size)
-    stayed = [outcome for outcome in outcomes if not outcome.failed["stays"]]
-    return min(stayed, key=lambda o: (o.failed.total(), -o.settings.step_size), default=None)
+    return min((o for o in outcomes if not o.failed["stays"]), key=distance, default=None)
+
+
+def distance(outcome: Outcome) -> tuple[bool, int, float]:
+    """From passing: other γ and nβ can cure much, but not a step that is too large, for ε·γ is kept."""
+    return is_too_large(outcome), outcome.failed.total(), -outcome.settings.step_size
 
 
 def grid(start: SGLDConfig, config: CalibrateConfig) -> list[SGLDConfig]:
@@ -227,12 +231,13 @@ def reason_for_step(outcomes: Sequence[Outcome], chosen: Outcome) -> str:
     start = best_step(steps)
     assert start is not None
     if not start.passes:
-        return "as small against 1/γ as the best of the first sweep, where none passed"
-    bias = f"inflating the variance by {start.largest('unbiased'):.0%}"
-    moved = "" if start.settings.step_size == chosen.settings.step_size else ", rescaled to keep ε·γ"
-    larger = [outcome for outcome in steps if outcome.settings.step_size > start.settings.step_size]
-    end = f"; at {larger[0].settings.step_size:g} {larger[0].failure()}" if larger else "; no larger one was tried"
-    return f"{start.settings.step_size:g} is the largest tried at which all pass, {bias}{moved}{end}"
+        return f"with ε·γ as at {start.settings.step_size:g}, which came closest while γ was the run file's"
+    step, bias = start.settings.step_size, f"{start.largest('unbiased'):.0%}"
+    kept = step == chosen.settings.step_size
+    first = "the largest" if kept else f"with ε·γ as at {step:g}, the largest"
+    larger = [outcome for outcome in steps if outcome.settings.step_size > step]
+    end = f"at {larger[0].settings.step_size:g} {larger[0].failure()}" if larger else "no larger one was tried"
+    return f"{first} at which all pass, its bias {bias}; {end}"
 
 
 def recommend(outcomes: Sequence[Outcome], settings: SGLDConfig, config: CalibrateConfig) -> Recommendation | None:
@@ -263,7 +268,7 @@ def refusal(outcomes: Sequence[Outcome], config: CalibrateConfig) -> list[str]:
     """Why nothing is recommended: the criterion that failed most, where it came closest, and what to try."""
     failed: Counter[str] = sum((outcome.failed for outcome in outcomes), Counter())
     criterion = max(CRITERIA, key=lambda name: failed[name])
-    closest = min(outcomes, key=lambda o: (o.failed["stays"], o.failed.total(), -o.settings.step_size))
+    closest = min(outcomes, key=distance)
     best, of = closest.settings, sum(len(outcome.judgements) for outcome in outcomes)
     stayed = [outcome.settings.step_size for outcome in outcomes if not outcome.failed["stays"]]
     remedy = REMEDIES[criterion].format(steps=4 * config.steps, chains=2 * config.chains)

@@ -63,19 +63,21 @@ def test_the_largest_step_that_passes_is_taken() -> None:
     assert recommended is not None
     assert recommended.values["step_size"] == 1e-4
     why = recommended.reasons[0]
-    assert "0.0001 is the largest tried at which all pass, inflating the variance by 25%" in why
+    assert why.startswith("ε 0.0001: the largest at which all pass, its bias 25%; at 0.0003 ")
     assert "at 0.0003 the step inflates the variance of l0h0 by 25% (limit 10%)" in why
 
 
 def test_without_one_that_passes_the_grid_starts_where_least_fails() -> None:
     tried = [outcome(1e-5, "flattens agrees"), outcome(3e-5, "local"), outcome(1e-4, "stays")]
     assert best_step(tried) is tried[1]
+    too_large = [outcome(1e-5, "flattens agrees"), outcome(1e-4, "unbiased")]
+    assert best_step(too_large) is too_large[0]
     assert best_step([outcome(1e-5, "stays")]) is None
     saved = outcome(1e-5, sweep="grid", gamma=900.0)
     recommended = recommend([*tried, saved], SETTINGS, CONFIG)
     assert recommended is not None
     assert recommended.chosen is saved
-    assert "where none passed" in recommended.reasons[0]
+    assert recommended.reasons[0].endswith("with ε·γ as at 3e-05, which came closest while γ was the run file's")
 
 
 def test_the_grid_keeps_the_product_of_step_and_localization() -> None:
@@ -96,6 +98,7 @@ def test_the_run_file_s_values_are_kept_unless_others_are_clearly_cheaper() -> N
         found = recommend([own, rival], SETTINGS, CONFIG)
         assert found is not None
         assert (found.chosen is rival) is taken
+    assert found.reasons[0].startswith("ε 0.0001: the largest")
     assert "1.5 times fewer than at the run file's" in found.reasons[1]
     failing = outcome(sweep="grid", gamma=90.0, reliability=0.9, failing="local")
     kept = recommend([own, failing], SETTINGS, CONFIG)
