@@ -5,9 +5,9 @@
 
 The demo model on text of Python's library, same contexts and settings. First what must be equal: the sampler's step on
 the same gradients and noise, and χ from the same traces. Then what can only agree: χ from chains of their own. Per
-component, the correlation over tokens between the two (mean and range over pairs of runs), beside that of devinterp with
-itself and of Balmer with itself under other seeds; and the scale, cov(ours, theirs) / cov(theirs, theirs'), which is 1
-if both estimate one quantity. Tokens share the error of a run, so that correlations of runs scatter widely.
+component, the correlation over tokens between the two (mean and range over pairs of runs), beside that of devinterp
+with itself and of Balmer with itself under other seeds; and the scale, cov(ours, theirs) / cov(theirs, theirs'), which
+is 1 if both estimate one quantity. Tokens share the error of a run, so that correlations of runs scatter widely.
 """
 
 from __future__ import annotations
