@@ -3,15 +3,21 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from conftest import VOCABULARY, make_model
 from scale.batches import Budget, DoesNotFitError, is_out_of_memory, memory_explained
+from scale.chains import ChainKey, mean_losses
+from scale.components import select
 from scale.errors import UserError
+from scale.language_model import LanguageModel
+from scale.tail import Tail
+from scale.variants import Stack, size_of
 
 ROOT = Path(__file__).resolve().parents[2]
 FULL = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to ..."
@@ -151,3 +157,30 @@ def test_a_process_that_may_not_grow_measures_the_same_in_smaller_steps_or_says_
     # In other batch sizes float32 losses may be rounded otherwise, by about 1e-6 of a nat.
     assert np.allclose(found["small"], found["large"], rtol=0, atol=1e-3 * np.abs(found["large"]).max())
     assert np.allclose(*found["llc"], rtol=1e-3)
+
+
+@pytest.mark.parametrize("failing", [{2}, {3, 4}, {2, 5, 6}, {1, 2, 4}])
+def test_mean_losses_count_nothing_twice_when_memory_runs_out(
+    failing: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some evaluations fail, in the middle of contexts and variants that were partly done."""
+    language_model = LanguageModel.wrap(make_model("gpt_neox"))
+    component = select(language_model.model, language_model.architecture, ["l1h0"])[0]
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(VOCABULARY, (6, 10), generator=generator)
+    offsets = 0.3 * torch.randn(5, size_of(component, language_model.parameters), generator=generator)
+    tail, keys = Tail.at(language_model, tokens, 1), [ChainKey(component, chain) for chain in range(5)]
+    expected = mean_losses(tail, keys, offsets, Budget(10**6))
+    evaluate, calls = Tail.losses, list[int]()
+
+    def losses(tail: Tail, stacks: Sequence[Stack]) -> torch.Tensor:
+        calls.append(len(calls) + 1)
+        if calls[-1] in failing:
+            raise MemoryError
+        return evaluate(tail, stacks)
+
+    monkeypatch.setattr(Tail, "losses", losses)
+    found = mean_losses(tail, keys, offsets, Budget(200))  # six contexts, three variants
+    assert len(calls) > max(failing)
+    assert np.allclose(found, expected, rtol=1e-6)
+    assert np.ptp(expected) > 1e-3
