@@ -106,14 +106,20 @@ def print_findings(folder: Path) -> None:
         print(f"Report: {shown(report / 'index.html')}")
 
 
-def command_calibrate(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="balmer calibrate", description="Try ε, nβ and γ on a few components and recommend some, with reasons."
-    )
+def calibrate_options() -> argparse.ArgumentParser:
+    what = "Try ε, nβ and γ on a few components and recommend some, with reasons."
+    parser = argparse.ArgumentParser(prog="balmer calibrate", add_help=False, description=what, allow_abbrev=False)
     parser.add_argument("target", metavar="RUN.yaml", help="run file or run folder")
     parser.add_argument("--write", action="store_true", help="put the recommended values into the run file")
     parser.add_argument("--quiet", action="store_true", help="say nothing but mistakes")
-    known, flags = parser.parse_known_args(list(arguments))
+    return parser
+
+
+def command_calibrate(arguments: Sequence[str]) -> int:
+    options = calibrate_options()
+    if not arguments or "--help" in arguments or "-h" in arguments:
+        return show_run_help(options, "--calibrate.steps 80")
+    known, flags = options.parse_known_args(list(arguments))
     config = read_run(known.target, flags)
 
     from balmer.calibration import FOLDER, calibrate

@@ -240,7 +240,7 @@ class CalibrateConfig:
     max_drift: float = 0.1
     max_rhat: float = 1.2
     max_jump: float = 10.0
-    min_signal: float = 3.0
+    min_signal: float = 2.0
     max_rise: float = 0.5
     max_bias: float = 0.1
     target_reliability: float = 0.8
