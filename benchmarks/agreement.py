@@ -5,9 +5,9 @@
 
 The demo model on text of Python's library, same contexts and settings. First what must be equal: the sampler's step on
 the same gradients and noise, and χ from the same traces. Then what can only agree: χ from chains of their own. Per
-component, the correlation over tokens between the two (mean and range over pairs of runs), beside that of devinterp with
-itself and of Balmer with itself under other seeds; and the scale, cov(ours, theirs) / cov(theirs, theirs'), which is 1
-if both estimate one quantity. Tokens share the error of a run, so that correlations of runs scatter widely.
+component, the correlation over tokens between the two (mean and range over pairs of runs), beside that of devinterp
+with itself and of Balmer with itself under other seeds; and the scale, cov(ours, theirs) / cov(theirs, theirs'), which
+is 1 if both estimate one quantity. Tokens share the error of a run, so that correlations of runs scatter widely.
 """
 
 from __future__ import annotations
@@ -171,12 +171,12 @@ def lines(job: Job, result: dict[str, Any]) -> list[str]:
     if job.full:
         rows.append(f"same traces: χ differs by {result['same traces']:.1e} of its spread at most")
     for name in estimates(job):
-        rows.append(f"{name:<12}" + "".join(f"{head:>24}" for head in result[name]))
+        rows.append(f"{name:<12}" + "".join(f"{head:>26}" for head in result[name]))
         for index, component in enumerate(job.components):
-            rows.append(f"{component:<12}" + "".join(f"{ranged(v[:, index]):>24}" for v in result[name].values()))
-    rows.append(f"{'E[φ]':<12}" + "".join(f"{head:>24}" for head in result["phi"]))
+            rows.append(f"{component:<12}" + "".join(f"{ranged(v[:, index]):>26}" for v in result[name].values()))
+    rows.append(f"{'E[φ]':<12}" + "".join(f"{head:>26}" for head in result["phi"]))
     for index, component in enumerate(job.components):
-        rows.append(f"{component:<12}" + "".join(f"{ranged(v[:, index], 4):>24}" for v in result["phi"].values()))
+        rows.append(f"{component:<12}" + "".join(f"{ranged(v[:, index], 4):>26}" for v in result["phi"].values()))
     return rows
 
 
