@@ -171,12 +171,12 @@ def lines(job: Job, result: dict[str, Any]) -> list[str]:
     if job.full:
         rows.append(f"same traces: χ differs by {result['same traces']:.1e} of its spread at most")
     for name in estimates(job):
-        rows.append(f"{name:<12}" + "".join(f"{head:>24}" for head in result[name]))
+        rows.append(f"{name:<12}" + "".join(f"{head:>26}" for head in result[name]))
         for index, component in enumerate(job.components):
-            rows.append(f"{component:<12}" + "".join(f"{ranged(v[:, index]):>24}" for v in result[name].values()))
-    rows.append(f"{'E[φ]':<12}" + "".join(f"{head:>24}" for head in result["phi"]))
+            rows.append(f"{component:<12}" + "".join(f"{ranged(v[:, index]):>26}" for v in result[name].values()))
+    rows.append(f"{'E[φ]':<12}" + "".join(f"{head:>26}" for head in result["phi"]))
     for index, component in enumerate(job.components):
-        rows.append(f"{component:<12}" + "".join(f"{ranged(v[:, index], 4):>24}" for v in result["phi"].values()))
+        rows.append(f"{component:<12}" + "".join(f"{ranged(v[:, index], 4):>26}" for v in result["phi"].values()))
     return rows
 
 
