@@ -1,6 +1,6 @@
 """Posterior draws and susceptibilities, Balmer's and devinterp's side by side in one run.
 
-    pip install '.[bench]' -c constraints.txt
+    make EXTRAS=cpu,dev,bench
     python -m benchmarks.ground_truth --shape a [--repeats 3] [--threads 1] [--device cpu] [--out result.json]
 
 Same model, tokens, components, chains, draws, steps and threads on both sides, sampling included. The rates count the
@@ -14,14 +14,13 @@ import argparse
 import json
 import platform
 import statistics
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from benchmarks.jobs import SHAPES, Job, few, shape_of, spread
-from benchmarks.operations import least_seconds, necessary
-from benchmarks.worker import Worker
+from benchmarks.operations import Counts, least_seconds, necessary
+from benchmarks.sides import Jobs, Measured, Spread, compare, fresh, repeat, seconds, sides
 
 #: Per shape: measured contexts, draws per chain, heads per layer (None: all), whether the unrestricted chain runs.
 PLANS: dict[str, tuple[int, int, int | None, bool]] = {
@@ -31,8 +30,8 @@ PLANS: dict[str, tuple[int, int, int | None, bool]] = {
     "demo": (16, 4, None, True),
     "large": (16, 3, 4, False),
 }
-SIDES = ("ours", "devinterp")
-Measured = dict[str, Any]
+#: The job that bytes on disk are projected to.
+LARGE_TOKENS, LARGE_DRAWS = 1_000_000, 400
 
 
 def plan(options: argparse.Namespace) -> Job:
@@ -50,108 +49,57 @@ def plan(options: argparse.Namespace) -> Job:
         device=options.device,
         threads=options.threads,
         precision=options.precision,
-        peer_loss=options.peer_loss,
     )
 
 
-def pairs(job: Job, repeats: int) -> list[Measured]:
-    """Both sides in turn, each in a process that lives on and has warmed up, and the rates of products beside them."""
-    warm = replace(job, components=job.components[-1:], contexts=job.batch, draws=2, burn_in=0, between=1, full=False)
-    found = []
-    with (
-        Worker("ours", job.threads) as ours,
-        Worker("devinterp", job.threads) as peer,
-        Worker("rates", job.threads) as rates,
-    ):
-        for worker in (ours, peer):
-            worker.do(warm)
-        for _ in range(repeats):
-            found.append({"ours": ours.do(job), "devinterp": peer.do(job), "rates": rates.do(job)["seconds"]})
-    return found
+def throughput(jobs: Jobs, found: list[Measured]) -> dict[str, Spread]:
+    """Token·component·draw per second."""
+    return compare({side: [job.work / took for took in seconds(found, side)] for side, job in jobs.items()})
 
 
-@dataclass(frozen=True)
-class Spread:
-    """Median and range of repetitions."""
-
-    median: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Spread:
-        return cls(statistics.median(values), min(values), max(values))
-
-    def __str__(self) -> str:
-        return f"{self.median:,.2f} ({self.low:,.2f} to {self.high:,.2f})"
-
-
-def throughput(job: Job, found: list[Measured]) -> dict[str, Spread]:
-    """Token·component·draw per second of each side, and the paired ratio."""
-    rates = {side: [job.work / pair[side]["seconds"]["restricted"] for pair in found] for side in SIDES}
-    ratios = [ours / peer for ours, peer in zip(*rates.values(), strict=True)]
-    return {**{side: Spread.of(values) for side, values in rates.items()}, "ratio": Spread.of(ratios)}
-
-
-def phases(found: list[Measured]) -> dict[str, dict[str, float]]:
+def phases(jobs: Jobs, found: list[Measured]) -> dict[str, dict[str, float]]:
     """Median seconds of every phase of each side."""
-    names = {side: sorted(set.intersection(*(set(pair[side]["seconds"]) for pair in found))) for side in SIDES}
     return {
-        side: {name: statistics.median(pair[side]["seconds"][name] for pair in found) for name in names[side]}
-        for side in SIDES
+        side: {name: statistics.median(f[side]["seconds"][name] for f in found) for name in found[0][side]["seconds"]}
+        for side in jobs
     }
 
 
-def fractions(job: Job, found: list[Measured]) -> dict[str, Spread]:
+def fractions(jobs: Jobs, found: list[Measured]) -> dict[str, Spread]:
     """Share of each side's seconds that the necessary products take at this machine's rates."""
-    sampling, probing = necessary(job)
-    least = [least_seconds(sampling + probing, pair["rates"]) for pair in found]
-    return {
-        side: Spread.of([best / pair[side]["seconds"]["restricted"] for best, pair in zip(least, found, strict=True)])
-        for side in SIDES
-    }
+    result = {}
+    for side, job in jobs.items():
+        least = [least_seconds(sum(necessary(job), start=Counts()), outcome["rates"]) for outcome in found]
+        result[side] = Spread.of([best / took for best, took in zip(least, seconds(found, side), strict=True)])
+    return result
 
 
-def stepping(job: Job, steps: int, repeats: int) -> dict[str, Spread]:
+def stepping(jobs: Jobs, steps: int, repeats: int) -> dict[str, Spread]:
     """Steps per second, each of all heads of the middle layer in 4 chains, without evaluation."""
-    shape = shape_of(job.model)
+    shape = shape_of(jobs["ours"].model)
     heads = tuple(f"l{shape.layers // 2}h{i}" for i in range(shape.heads))
-    wanted = replace(job, components=heads, contexts=0, chains=4, draws=1, burn_in=steps - 1, between=1, full=False)
-    rates: dict[str, list[float]] = {side: [] for side in SIDES}
-    with Worker("ours", job.threads) as ours, Worker("devinterp", job.threads) as peer:
-        for _ in range(repeats):
-            for side, worker in zip(SIDES, (ours, peer), strict=True):
-                rates[side].append(steps / worker.do(wanted)["seconds"]["restricted"])
-    ratios = [ours / peer for ours, peer in zip(*rates.values(), strict=True)]
-    return {**{side: Spread.of(values) for side, values in rates.items()}, "ratio": Spread.of(ratios)}
+    short: Measured = {"contexts": 0, "chains": 4, "draws": 1, "burn_in": steps - 1, "between": 1, "full": False}
+    found = repeat({side: replace(job, components=heads, **short) for side, job in jobs.items()}, repeats)
+    return compare({side: [steps / took for took in seconds(found, side)] for side in jobs})
 
 
-def fresh(side: str, job: Job) -> Measured:
-    with Worker(side, job.threads) as worker:
-        return worker.do(job)
-
-
-def memory(job: Job) -> dict[str, dict[str, dict[str, float]]]:
+def memory(jobs: Jobs) -> dict[str, dict[str, dict[str, float]]]:
     """Peak MiB at 10 and at 100 draws of one head of the middle layer, one process each."""
-    one = replace(
-        job, components=(f"l{shape_of(job.model).layers // 2}h0",), chains=2, between=1, burn_in=0, full=False
-    )
-    found = {"one forward and backward": {"": fresh("plain", one)["peak"]}}
-    for side in SIDES:
-        found[side] = {f"{2 * draws} draws": fresh(side, replace(one, draws=draws))["peak"] for draws in (5, 50)}
+    middle = (f"l{shape_of(jobs['ours'].model).layers // 2}h0",)
+    short: Measured = {"components": middle, "chains": 2, "between": 1, "burn_in": 0, "full": False}
+    found = {"one forward and backward": {"": fresh("plain", replace(jobs["ours"], **short))["peak"]}}
+    for side, job in jobs.items():
+        found[side] = {f"{2 * n} draws": fresh(side, replace(job, **short, draws=n))["peak"] for n in (5, 50)}
     return found
 
 
-#: The job that bytes on disk are projected to.
-LARGE_TOKENS, LARGE_DRAWS = 1_000_000, 400
-
-
-def disk(job: Job, found: list[Measured]) -> dict[str, dict[str, int]]:
+def disk(jobs: Jobs, found: list[Measured]) -> dict[str, dict[str, int]]:
     """Bytes written, and what they would be per component for a million tokens at 400 draws."""
-    tokens, draws = LARGE_TOKENS / job.tokens, LARGE_DRAWS / job.total_draws
     result = {}
-    for side, kept in (("ours", 1.0), ("devinterp", draws)):  # devinterp keeps every token's loss at every draw
+    for side, job in jobs.items():
         sizes = found[0][side]["bytes"]
+        tokens, draws = LARGE_TOKENS / job.tokens, LARGE_DRAWS / job.total_draws
+        kept = 1.0 if side == "ours" else draws  # devinterp keeps every token's loss at every draw
         large = sizes["per draw"] * draws + sizes["per token"] * tokens * kept
         result[side] = {**sizes, "per component, large": int(large / len(job.components))}
     return result
@@ -159,21 +107,22 @@ def disk(job: Job, found: list[Measured]) -> dict[str, dict[str, int]]:
 
 def measure(options: argparse.Namespace) -> Measured:
     job = plan(options)
-    found = pairs(job, options.repeats)
+    jobs = sides(job, options.fused)
+    found = repeat(jobs, options.repeats)
     result: Measured = {
         "job": asdict(job),
         "machine": {"processor": processor(), "python": platform.python_version()},
-        "throughput": throughput(job, found),
-        "seconds": phases(found),
-        "fraction of the product rate": fractions(job, found),
-        "product rates": {k: statistics.median(pair["rates"][k] for pair in found) for k in found[0]["rates"]},
-        "bytes": disk(job, found),
+        "throughput": throughput(jobs, found),
+        "fraction": fractions(jobs, found),
+        "seconds": phases(jobs, found),
+        "bytes": disk(jobs, found),
+        "rates": {kind: statistics.median(f["rates"][kind] for f in found) for kind in found[0]["rates"]},
         "repetitions": found,
     }
     if not options.no_stepping:
-        result["steps"] = stepping(job, options.steps, options.repeats)
+        result["steps"] = stepping(jobs, options.steps, options.repeats)
     if not options.no_memory:
-        result["memory"] = memory(job)
+        result["memory"] = memory(jobs)
     return result
 
 
@@ -183,31 +132,30 @@ def processor() -> str:
     return names[0].split(":")[1].strip() if names else platform.processor()
 
 
-def lines(result: Measured, device: str) -> list[str]:
-    second = "CPU s" if device == "cpu" else "s"
+def lines(result: Measured) -> list[str]:
     job = result["job"]
+    unit = "CPU s" if job["device"] == "cpu" else "s"
     rows = [
         f"shape {job['model']}, {len(job['components'])} components, {job['contexts']} + {job['reference']} contexts "
-        f"of {job['context_length']}, {job['chains']} chains x {job['draws']} draws, {job['between']} steps between "
-        f"draws, batch {job['batch']}, {job['threads']} thread(s), {device}, devinterp's loss: {job['peer_loss']}",
-        f"{f'token·component·draw per {second}':<36}" + table(result["throughput"]),
-        f"{'fraction of the product rate':<36}" + table(result["fraction of the product rate"]),
+        f"of {job['context_length']}, batch {job['batch']}, {job['chains']} chains x {job['draws']} draws,",
+        f"{job['between']} steps between draws, burn-in {job['burn_in']}, {job['threads']} thread(s), {job['device']}",
+        *block(f"token·component·draw per {unit}", result["throughput"]),
+        *block("fraction of the product rate", result["fraction"]),
+        *block(f"steps per {unit} of a layer's heads in 4 chains", result.get("steps", {})),
+        *block(f"median {unit}", {side: amounts(took, ",.2f") for side, took in result["seconds"].items()}),
+        *block("bytes on disk", {side: amounts(sizes, ",d") for side, sizes in result["bytes"].items()}),
     ]
-    if "steps" in result:
-        rows.append(f"{f'steps per {second}, a layer, 4 chains':<36}" + table(result["steps"]))
-    for side, by_phase in result["seconds"].items():
-        rows.append(f"{f'seconds, {side}':<36}" + "  ".join(f"{name} {took:.2f}" for name, took in by_phase.items()))
-    for side, sizes in result["bytes"].items():
-        rows.append(f"{f'bytes, {side}':<36}" + "  ".join(f"{name} {size:,}" for name, size in sizes.items()))
     for side, by_draws in result.get("memory", {}).items():
-        for draws, peaks in by_draws.items():
-            rows.append(f"{f'MiB, {side} {draws}':<36}" + "  ".join(f"{n} {size:,.0f}" for n, size in peaks.items()))
-    rates = "  ".join(f"{kind} {rate / 1e9:,.1f}" for kind, rate in result["product rates"].items())
-    return [*rows, f"{f'10⁹ operations per {second}':<36}" + rates]
+        rows += block(f"peak MiB, {side}", {draws: amounts(peaks, ",.0f") for draws, peaks in by_draws.items()})
+    return [*rows, f"products, 10⁹ operations per {unit}", "  " + amounts(result["rates"], ",.1f", 1e9)]
 
 
-def table(spreads: dict[str, Spread]) -> str:
-    return "   ".join(f"{name} {spread}" for name, spread in spreads.items())
+def block(title: str, values: Mapping[str, object]) -> list[str]:
+    return [title, *(f"  {name:<32}{value}" for name, value in values.items())] if values else []
+
+
+def amounts(values: Mapping[str, float], layout: str, unit: float = 1) -> str:
+    return "  ".join(f"{name} {value / unit if unit != 1 else value:{layout}}" for name, value in values.items())
 
 
 def main() -> None:
@@ -225,14 +173,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4, help="steps of the chains whose steps per second are taken")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--precision", default="highest", choices=("highest", "high"), help="high: TF32 on a GPU")
-    parser.add_argument("--peer-loss", default="default", choices=("default", "fused"))
+    parser.add_argument("--fused", action="store_true", help="devinterp also with a fused loss in place of its own")
     parser.add_argument("--no-full", action="store_true", help="leave the unrestricted chain out")
     parser.add_argument("--no-memory", action="store_true")
     parser.add_argument("--no-stepping", action="store_true")
     parser.add_argument("--out", type=Path, help="write everything as JSON")
     options = parser.parse_args()
     result = measure(options)
-    print("\n".join(lines(result, options.device)))
+    print("\n".join(lines(result)))
     if options.out:
         options.out.write_text(json.dumps(result, indent=1, default=vars))
 

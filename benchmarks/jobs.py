@@ -113,7 +113,8 @@ class Outcome:
     ``sampling`` and ``evaluation`` of the restricted chains where they can be told apart, ``restricted`` for both
     together, ``full`` for the unrestricted chain. ``bytes`` on disk: ``per draw`` what grows with the draws alone,
     ``per token`` what grows with the measured tokens (and with draws too, if they are all kept), of the restricted
-    chains; ``full`` of the unrestricted one.
+    chains; ``full`` of the unrestricted one. ``covariance`` (with χ's sign), ``shift`` and ``chi``
+    are (tokens, components), ``phi`` is E_C[φ].
     """
 
     seconds: dict[str, float]
@@ -121,7 +122,9 @@ class Outcome:
     bytes: dict[str, int]
     peak: dict[str, float] = field(default_factory=dict)
     covariance: np.ndarray | None = None
+    shift: np.ndarray | None = None
     chi: np.ndarray | None = None
+    phi: np.ndarray | None = None
     traces: dict[str, np.ndarray] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:

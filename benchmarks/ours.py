@@ -81,18 +81,21 @@ def run(job: Job, model: Any, data: tuple[np.ndarray, np.ndarray], folder: Path)
     clock.seconds["restricted"] = sum(clock.seconds.values())
     sizes = {"per draw": draw_bytes(sampled), "per token": part_bytes(job.tokens, len(parts))}
     covariance = np.stack([column(one, "covariance") for one in found], axis=1) if found else None
+    shift = np.stack([column(one, "shift") for one in found], axis=1) if found else None
     chi = None
     if job.full and covariance is not None:
         with clock.phase("full"):
             everything = sample_components(language_model, [full(model)], data[1], settings(job))
             far = column(probe(job, language_model, [everything[0].pool()], data[0])[0], "shift")
         sizes["full"] = draw_bytes(everything) + 8 * job.tokens
-        shift = np.stack([column(one, "shift") for one in found], axis=1)
+        assert shift is not None
         chi = -covariance - np.array([pool.mean_phi for pool in pools]) * (shift - far[:, None])
     return Outcome(
         seconds=clock.seconds,
         wall=time.perf_counter() - started,
         bytes=sizes,
         covariance=None if covariance is None else -covariance,
+        shift=shift,
         chi=chi,
+        phi=np.array([pool.mean_phi for pool in pools]),
     )

@@ -1,6 +1,6 @@
 """devinterp 2.0.1 on a job, through its public functions and at its best settings.
 
-    pip install '.[bench]' -c constraints.txt
+    make EXTRAS=cpu,dev,bench
 
 ``sample`` is called once per component, as its own ``susceptibilities`` does, so that the chains of the components and
 of the full model can be timed apart; ``compute_susceptibilities`` turns the traces into χ. Choices in its favour: L is

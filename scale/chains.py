@@ -18,7 +18,7 @@ from scale.config import SGLDConfig
 from scale.errors import UserError
 from scale.language_model import LanguageModel
 from scale.seeds import seed_for
-from scale.sgld import Langevin, sample
+from scale.sgld import Gradient, Langevin, sample
 from scale.tail import Tail
 from scale.variants import Stack, size_of
 
@@ -97,7 +97,7 @@ class MinibatchGradient:
             with torch.enable_grad():
                 leaf = offsets[begin:end].detach().requires_grad_()
                 stacks = stacks_of(self.keys[begin:end], leaf)
-                means = self.tail.minibatch_losses(index[begin:end], stacks).mean(dim=(1, 2))
+                means = self.tail.minibatch_means(index[begin:end], stacks)
                 (slope,) = torch.autograd.grad(means.sum(), leaf)
             losses[begin:end], slopes[begin:end] = means.detach(), slope
 
@@ -160,7 +160,7 @@ class ChainGroup:
         self.reference = reference_of(pool, settings)
         parameters = size_of(keys[0].component, pool.language_model.parameters)
         self.langevin = Langevin(settings, parameters, generators, device)
-        self.gradient = MinibatchGradient(keys, pool, settings.batch_contexts, generators, budget)
+        self.gradient: Gradient = MinibatchGradient(keys, pool, settings.batch_contexts, generators, budget)
         self.loss = np.full((len(keys), settings.draws), np.nan)
 
     def run(

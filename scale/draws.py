@@ -24,12 +24,15 @@ from scale.drawfile import DrawFile, create, slice_name
 from scale.engine import Item, Workspace, per_worker
 from scale.errors import UserError
 from scale.language_model import LanguageModel, load_language_model
+from scale.seeds import seed_for
 from scale.stability import too_large
 from scale.store import read_array, shard_path, write_table, written
 from scale.tail import Tail
 from scale.variants import size_of, slice_shape
 
 CHECKPOINT = "checkpoint"
+#: Characters of a component's name in the name of a file; a group's name holds two.
+LONGEST = 80
 
 
 def chosen_components(language_model: LanguageModel, settings: SGLDConfig) -> list[Component]:
@@ -42,13 +45,18 @@ def component_named(language_model: LanguageModel, name: str) -> Component:
     return select(language_model.model, language_model.architecture, [name])[0]
 
 
+def file_name(component: str) -> str:
+    """A component's name as part of a file's; long unions are cut, and told apart by a number."""
+    name = component.replace(" ", "-")
+    return name if len(name) <= LONGEST else f"{name[:LONGEST]}~{seed_for(component):016x}"
+
+
 def chain_file(component: str, chain: int) -> str:
-    return f"{component.replace(' ', '-')}-{chain}.safetensors"
+    return f"{file_name(component)}-{chain}.safetensors"
 
 
 def group_name(keys: Sequence[ChainKey]) -> str:
-    first, last = keys[0], keys[-1]
-    names = [f"{key.component.name.replace(' ', '-')}-{key.chain}" for key in (first, last)]
+    names = [f"{file_name(key.component.name)}-{key.chain}" for key in (keys[0], keys[-1])]
     return "..".join(dict.fromkeys(names))
 
 

@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from scale.batches import Budget
-from scale.language_model import LanguageModel, first_of
+from scale.behaviour import body_of, first_of
+from scale.language_model import LanguageModel
 
 
 class StandIn(nn.Module):
@@ -54,7 +55,7 @@ def replaced_blocks(language_model: LanguageModel, replace: Callable[[int, nn.Mo
 
 def from_block(language_model: LanguageModel, start: int, hidden: torch.Tensor) -> Any:
     """Within, the blocks below ``start`` are stand-ins that hand on ``hidden``."""
-    as_tuple = language_model.blocks_return_tuples
+    as_tuple = language_model.behaviour.blocks_return_tuples
 
     def replace(index: int, block: nn.Module) -> nn.Module:
         return StandIn(block, hidden, as_tuple) if index < start else block
@@ -64,8 +65,10 @@ def from_block(language_model: LanguageModel, start: int, hidden: torch.Tensor) 
 
 def body(language_model: LanguageModel, tokens: torch.Tensor) -> torch.Tensor:
     """Hidden states after the final norm, (contexts, T, width)."""
-    base = language_model.model.base_model
-    return base(input_ids=tokens, use_cache=False).last_hidden_state  # type: ignore[operator]
+    found: torch.Tensor = body_of(language_model.model, language_model.architecture)(
+        input_ids=tokens, use_cache=False
+    ).last_hidden_state
+    return found
 
 
 class Reached(Exception):  # noqa: N818 - a signal, not an error

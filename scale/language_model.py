@@ -12,9 +12,11 @@ import torch
 from torch import nn
 
 from scale.architecture import Architecture, read_architecture
+from scale.behaviour import Behaviour, observe
 from scale.config import ModelConfig
 from scale.engine import per_worker
 from scale.errors import UserError
+from scale.modules import Owners, owners_of
 from scale.store import file_digest
 from scale.unembedding import Unembedding, read_unembedding
 
@@ -26,8 +28,20 @@ class LanguageModel:
     model: nn.Module
     architecture: Architecture
     unembedding: Unembedding
-    blocks_return_tuples: bool
+    behaviour: Behaviour
     parameters: Mapping[str, nn.Parameter]
+    owners: Owners
+
+    @property
+    def output_module(self) -> nn.Module:
+        """The module that makes logits."""
+        module: nn.Module = self.model.get_output_embeddings()  # type: ignore[operator]
+        return module
+
+    @property
+    def unembedding_names(self) -> tuple[str, str]:
+        """The parameters of the unembedding, weight and bias, whether or not there is a bias."""
+        return self.architecture.unembedding, f"{self.architecture.output}.bias"
 
     @property
     def device(self) -> torch.device:
@@ -39,8 +53,8 @@ class LanguageModel:
         for parameter in model.parameters():
             check_precision(parameter.dtype, parameter.device)
         architecture, unembedding = read_architecture(model), read_unembedding(model)
-        tuples = compare_logits(model, architecture, unembedding)
-        return cls(model, architecture, unembedding, tuples, dict(model.named_parameters()))
+        behaviour = observe(model, architecture, unembedding)
+        return cls(model, architecture, unembedding, behaviour, dict(model.named_parameters()), owners_of(model))
 
 
 @contextmanager
@@ -60,34 +74,6 @@ def borrowed(model: nn.Module) -> Iterator[LanguageModel]:
 def check_precision(dtype: torch.dtype, device: torch.device) -> None:
     if dtype == torch.float16 and device.type == "cpu":
         raise UserError("model.dtype: float16 is not supported on model.device: cpu; use float32 or bfloat16")
-
-
-def first_of(output: Any) -> torch.Tensor:
-    """The hidden state that a block hands on: some blocks return it alone, some in a tuple."""
-    found: torch.Tensor = output[0] if isinstance(output, tuple) else output
-    return found
-
-
-@torch.no_grad()
-def compare_logits(model: nn.Module, architecture: Architecture, unembedding: Unembedding) -> bool:
-    """Refuse a model whose logits are not what `Unembedding` says; tell whether its blocks return tuples."""
-    seen: list[bool] = []
-    block = model.get_submodule(architecture.block(0))
-    hook = block.register_forward_hook(lambda module, args, output: seen.append(isinstance(output, tuple)))
-    ids = torch.arange(8, device=unembedding.weight.device)[None] % len(unembedding.weight)
-    try:
-        expected = model(input_ids=ids, use_cache=False).logits.float()
-        states = model.base_model(input_ids=ids, use_cache=False).last_hidden_state  # type: ignore[operator]
-    finally:
-        hook.remove()
-    ours = unembedding.logits(states)
-    tolerance = 1e-3 if unembedding.weight.dtype == torch.float32 else 5e-2
-    if ours.shape != expected.shape or not torch.allclose(ours, expected, rtol=tolerance, atol=tolerance):
-        kind = getattr(model.config, "model_type", type(model).__name__)
-        raise UserError(
-            f"model.path: {kind!r} forms its logits in a way that Balmer does not know; it cannot be measured"
-        )
-    return seen[0]
 
 
 def choose_device(config: ModelConfig) -> torch.device:

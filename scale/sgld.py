@@ -51,9 +51,7 @@ class Langevin:
         self.offsets = torch.zeros(chains, parameters, device=device, dtype=dtype)
         self.adaptive = settings.sampler != "sgld"
         self.squares = torch.zeros_like(self.offsets) if self.adaptive and settings.nbeta > 0 else None
-        # One chain at a time on a CPU: its rounding is then that of the chain alone, and small chains stay in cache.
-        on_cpu = self.offsets.device.type == "cpu"
-        self.rows = 1 if on_cpu else min(chains, max(1, NUMBERS_AT_ONCE // max(1, parameters)))
+        self.rows = min(chains, rows_at_once(self.offsets.device, parameters))
         self.noise = torch.empty_like(self.offsets[: self.rows])
         self.scale = torch.empty_like(self.noise) if self.squares is not None else None
         self.trace: list[torch.Tensor] = []
@@ -152,8 +150,16 @@ class Langevin:
         if self.squares is not None:
             self.squares.copy_(state["squares"])
         for generator, saved in zip(self.generators, state["generators"], strict=True):
-            generator.set_state(saved.cpu())
+            generator.set_state(saved.to("cpu", copy=True))  # torch crashes on a row of a larger tensor
         self.trace = list(state["losses"].cpu().unbind(1))
+
+
+def rows_at_once(device: torch.device, parameters: int) -> int:
+    """Chains to be moved by one operation.
+
+    One on a CPU: its rounding is then that of the chain alone, and a small chain stays in cache.
+    """
+    return 1 if device.type == "cpu" else max(1, NUMBERS_AT_ONCE // parameters)
 
 
 def row_norms(rows: torch.Tensor) -> torch.Tensor:

@@ -66,10 +66,10 @@ def test_not_a_causal_model(copied: Path) -> None:
 
 
 def test_an_architecture_we_do_not_know(copied: Path) -> None:
-    from transformers import BloomConfig, BloomForCausalLM
+    from transformers import MambaConfig, MambaForCausalLM
 
-    BloomForCausalLM(BloomConfig(vocab_size=320, hidden_size=8, n_layer=1, n_head=1)).save_pretrained(copied)
-    refuse(copied, "architecture 'bloom' is not known to Balmer; it knows gpt2")
+    MambaForCausalLM(MambaConfig(vocab_size=320, hidden_size=8, num_hidden_layers=1)).save_pretrained(copied)
+    refuse(copied, "architecture 'mamba' is not known to Balmer: ")
 
 
 def test_a_tokenizer_that_does_not_match(tmp_path: Path) -> None:
