@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,10 @@ from scale.errors import UserError
 from scale.modules import Owners, owners_of
 from scale.store import file_digest
 from scale.unembedding import Unembedding, read_unembedding
+
+#: Workers load one after another: while transformers loads, it replaces functions of its own (initialisation, the tying
+#: of embeddings) and puts back what it found, which with two at a time may be the other's replacement.
+LOADING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -142,9 +147,10 @@ def load_language_model(config: ModelConfig) -> LanguageModel:
     device = choose_device(config)
     logging.disable_progress_bar()
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            config.path, revision=config.revision, dtype=getattr(torch, config.dtype), output_loading_info=True
-        )
+        with LOADING:
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                config.path, revision=config.revision, dtype=getattr(torch, config.dtype), output_loading_info=True
+            )
         model, report = loaded
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"{reading(config.path)}: {first_line(error)}") from error
