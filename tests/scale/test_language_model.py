@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,14 @@ def test_identity_is_content(copied: Path, model_folder: Path) -> None:
     config = json.loads((copied / "config.json").read_text(encoding="utf-8"))
     (copied / "config.json").write_text(json.dumps(config | {"rotary_pct": 0.5}), encoding="utf-8")
     assert model_identity(ModelConfig(path=str(copied))) != theirs
+
+
+def test_workers_that_load_at_once_leave_transformers_as_it_was(model_folder: Path) -> None:
+    """Loads that overlapped left transformers with embeddings that are never tied, in every model made afterwards."""
+    config = ModelConfig(path=str(model_folder), device="cpu")
+    with ThreadPoolExecutor(4) as pool:
+        loaded = list(pool.map(lambda _: load_language_model.function(config), range(12)))
+    assert len({id(language_model.model) for language_model in loaded}) == 12
+    for tied in (True, False):
+        model = make_model("gpt2", tie_word_embeddings=tied)
+        assert (model.lm_head.weight is model.transformer.wte.weight) is tied
