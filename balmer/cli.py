@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from balmer.runfile import fail, parse, read_run, resolved, settings_parser
+from balmer.runfile import fail, find_run_file, parse, read_run, resolved, settings_parser
 from balmer.stages import NAMES
 from scale.errors import UserError
 from scale.progress import for_stream
@@ -21,6 +21,7 @@ Reads the spectral lines of a language model: susceptibilities, their prediction
 
   demo                  everything, on the shipped model and Python's own library, on a laptop
   run RUN.yaml          all stages of a run, resumable; RUN.yaml is a run file or a run folder
+  calibrate RUN.yaml    try settings of the sampler and recommend some; --write puts them into the run file
   status RUN            what is done, what is stale and why, what is left
   report RUN            build the report again; --open shows it in a browser
   doctor [RUN.yaml]     what this machine can do
@@ -105,6 +106,39 @@ def print_findings(folder: Path) -> None:
         print(f"Report: {shown(report / 'index.html')}")
 
 
+def calibrate_options() -> argparse.ArgumentParser:
+    what = "Try ε, nβ and γ on a few components and recommend some, with reasons."
+    parser = argparse.ArgumentParser(prog="balmer calibrate", add_help=False, description=what, allow_abbrev=False)
+    parser.add_argument("target", metavar="RUN.yaml", help="run file or run folder")
+    parser.add_argument("--write", action="store_true", help="put the recommended values into the run file")
+    parser.add_argument("--quiet", action="store_true", help="say nothing but mistakes")
+    return parser
+
+
+def command_calibrate(arguments: Sequence[str]) -> int:
+    options = calibrate_options()
+    if not arguments or "--help" in arguments or "-h" in arguments:
+        return show_run_help(options, "--calibrate.steps 80")
+    known, flags = options.parse_known_args(list(arguments))
+    config = read_run(known.target, flags)
+
+    from balmer.calibration import FOLDER, calibrate
+    from balmer.edit import set_values, with_values
+    from scale.recommend import RECOMMENDED
+
+    run_file = find_run_file(known.target)
+    if known.write:  # before the work, so that it is not for nothing
+        with_values(run_file, "sgld", {key: getattr(config.sgld, key) for key in RECOMMENDED})
+    found, lines = calibrate(config, for_stream(known.quiet))
+    if found is not None and known.write:
+        set_values(run_file, "sgld", found.values)
+        lines.append(f"Written into {shown(run_file)}")
+    if not known.quiet:
+        print("\n".join(lines))
+        print(f"Figure: {shown(Path(config.folder) / FOLDER / 'calibration.html')}")
+    return 0 if found is not None else 1
+
+
 def command_status(arguments: Sequence[str]) -> int:
     from balmer.status import print_status
 
@@ -145,6 +179,7 @@ def command_doctor(arguments: Sequence[str]) -> int:
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "demo": command_demo,
     "run": command_run,
+    "calibrate": command_calibrate,
     "status": command_status,
     "report": command_report,
     "doctor": command_doctor,

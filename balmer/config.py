@@ -9,7 +9,7 @@ from aux.config import AuxConfig, UpsampleConfig
 from cluster.config import ClusterConfig
 from cluster.report.config import ReportConfig
 from eval.config import LeakageConfig
-from scale.config import CorpusConfig, ModelConfig, ProbeConfig, SGLDConfig, TapsConfig
+from scale.config import CalibrateConfig, CorpusConfig, ModelConfig, ProbeConfig, SGLDConfig, TapsConfig
 from scale.errors import UserError
 
 
@@ -24,6 +24,7 @@ class RunConfig:
         model: The language model.
         corpus: The text.
         sgld: Posterior draws.
+        calibrate: What `balmer calibrate` tries to find settings for them; no stage depends on it.
         probe: Susceptibilities at those draws.
         taps: Activations of the measured tokens.
         aux: The auxiliary model.
@@ -39,6 +40,7 @@ class RunConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     corpus: CorpusConfig = field(default_factory=lambda: CorpusConfig(kind="python-stdlib"))
     sgld: SGLDConfig = field(default_factory=SGLDConfig)
+    calibrate: CalibrateConfig = field(default_factory=CalibrateConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     taps: TapsConfig = field(default_factory=TapsConfig)
     aux: AuxConfig = field(default_factory=AuxConfig)

@@ -25,7 +25,7 @@ def preflight(config: RunConfig) -> None:
     from scale.language_model import choose_device, load_tokenizer
     from scale.taps import tap_layers
 
-    choose_device(config.model.device)
+    choose_device(config.model)
     load_tokenizer(config.model)
     check_window(config.corpus, config.model)
     model = skeleton(config)

@@ -39,8 +39,8 @@ class Stage:
 
 STAGES = (
     Stage("corpus", "text into contexts", "scale.corpus", ("model", "corpus"), ()),
-    Stage("draws", "posterior draws of every component", "scale.draws", ("model", "sgld"), ("corpus",)),
-    Stage("chi", "susceptibilities", "scale.chi", ("model", "sgld", "probe"), ("corpus", "draws")),
+    Stage("draws", "posterior draws of every component", "scale.draws", ("model", "sgld"), ("corpus",), version=2),
+    Stage("chi", "susceptibilities", "scale.chi", ("model", "sgld", "probe"), ("corpus", "draws"), version=2),
     Stage("taps", "activations of the measured tokens", "scale.taps", ("model", "taps"), ("corpus",)),
     Stage("aux", "the auxiliary model", "aux.stage", ("aux",), ("chi", "taps")),
     Stage("upsampled", "prediction over the large corpus", "aux.upsample", ("model", "upsample"),

@@ -18,7 +18,7 @@ from scale.components import Component, full, select
 from scale.config import SGLDConfig
 from scale.errors import UserError
 from scale.estimate import reliability
-from scale.language_model import LanguageModel
+from scale.language_model import borrowed
 from scale.susceptibilities import as_contexts, sample_components
 from scale.tail import Tail
 from scale.variants import Stack
@@ -101,14 +101,14 @@ def influence(
     """
     settings = replace(sampler or SGLDConfig(), seed=seed)
     asked, data = as_contexts("queries", queries, model), as_contexts("training", training, model)
-    language_model = LanguageModel.wrap(model)
-    part = full(model) if component == "full" else select(model, language_model.architecture, [component])[0]
-    tails = []
-    for ids in (asked, data):
-        tokens = torch.from_numpy(ids).long().to(language_model.device)
-        tails.append(Tail.at(language_model, tokens, part.start))
-    (sampled,) = sample_components(language_model, [part], data, settings)
-    halves = [[chain_covariance(part, draws, *tails) for draws in sampled.usable(half)] for half in range(2)]
+    with borrowed(model) as language_model:
+        part = full(model) if component == "full" else select(model, language_model.architecture, [component])[0]
+        tails = []
+        for ids in (asked, data):
+            tokens = torch.from_numpy(ids).long().to(language_model.device)
+            tails.append(Tail.at(language_model, tokens, part.start))
+        (sampled,) = sample_components(language_model, [part], data, settings)
+        halves = [[chain_covariance(part, draws, *tails) for draws in sampled.usable(half)] for half in range(2)]
     if not all(halves):
         raise UserError(f"influence: too many chains diverged at step size {settings.step_size:g}; use a smaller one")
     both = np.stack([half_influence(half) for half in halves])

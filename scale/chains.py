@@ -15,9 +15,10 @@ import torch
 from scale.batches import Budget, batches
 from scale.components import Component
 from scale.config import SGLDConfig
+from scale.errors import UserError
 from scale.language_model import LanguageModel
 from scale.seeds import seed_for
-from scale.sgld import Langevin, sample
+from scale.sgld import Gradient, Langevin, sample
 from scale.tail import Tail
 from scale.variants import Stack, size_of
 
@@ -96,7 +97,7 @@ class MinibatchGradient:
             with torch.enable_grad():
                 leaf = offsets[begin:end].detach().requires_grad_()
                 stacks = stacks_of(self.keys[begin:end], leaf)
-                means = self.tail.minibatch_losses(index[begin:end], stacks).mean(dim=(1, 2))
+                means = self.tail.minibatch_means(index[begin:end], stacks)
                 (slope,) = torch.autograd.grad(means.sum(), leaf)
             losses[begin:end], slopes[begin:end] = means.detach(), slope
 
@@ -110,22 +111,35 @@ def mean_losses(tail: Tail, keys: Sequence[ChainKey], offsets: torch.Tensor, bud
     """L of every chain's weights: the mean over the tokens of all contexts, summed in float64."""
     contexts, length = tail.tokens.shape
     sums = torch.zeros(max(1, len(offsets)), dtype=torch.float64, device=tail.tokens.device)
-    held = max(1, min(contexts, budget.tokens // length))
-    for part in batches(contexts, held):
-        some_contexts = tail.subset(torch.arange(part.start, part.stop, device=tail.tokens.device))
 
-        def some(begin: int, end: int, within: Tail = some_contexts) -> None:
+    def some_contexts(first: int, last: int) -> None:
+        within = tail.subset(torch.arange(first, last, device=tail.tokens.device))
+        found = torch.empty_like(sums)
+
+        def some(begin: int, end: int) -> None:
             stacks = stacks_of(keys[begin:end], offsets[begin:end]) if keys else []
-            sums[begin:end] += within.losses(stacks).double().sum(dim=(1, 2))
+            found[begin:end] = within.losses(stacks).double().sum(dim=(1, 2))
 
-        tokens = len(some_contexts.tokens) * length
-        budget.ranges(len(sums), lambda tokens=tokens: budget.variants(tokens, offsets.shape[1]), some)  # type: ignore[misc]
+        budget.ranges(len(sums), lambda: budget.variants(within.tokens.numel(), offsets.shape[1]), some)
+        sums.add_(found)
+
+    budget.ranges(contexts, lambda: budget.variants(length), some_contexts, "contexts")
     return (sums / (contexts * (length - 1))).cpu().numpy()
 
 
 def trained_loss(tail: Tail, budget: Budget) -> float:
     """L at the trained weights."""
     return float(mean_losses(tail, [], torch.empty(0, 0), budget)[0])
+
+
+def loss_at_trained_weights(tail: Tail, budget: Budget) -> float:
+    """`trained_loss`, refused if it is no number: no chain could be told from one that diverged."""
+    found = trained_loss(tail, budget)
+    if not np.isfinite(found):
+        raise UserError(
+            f"model.path: the loss at the trained weights is {found}; the weights hold NaN, or model.dtype overflows"
+        )
+    return found
 
 
 def reference_of(pool: Tail, settings: SGLDConfig) -> Tail:
@@ -146,7 +160,7 @@ class ChainGroup:
         self.reference = reference_of(pool, settings)
         parameters = size_of(keys[0].component, pool.language_model.parameters)
         self.langevin = Langevin(settings, parameters, generators, device)
-        self.gradient = MinibatchGradient(keys, pool, settings.batch_contexts, generators, budget)
+        self.gradient: Gradient = MinibatchGradient(keys, pool, settings.batch_contexts, generators, budget)
         self.loss = np.full((len(keys), settings.draws), np.nan)
 
     def run(

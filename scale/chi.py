@@ -1,7 +1,7 @@
 """Stage `chi`: ground-truth susceptibilities of the truth and heldout splits, one work item per few documents.
 
 Reads corpus/ and draws/. Writes shards (covariance, shift, full, loss), ``rows.parquet`` and ``components.parquet``
-(E_C[φ] of each half, local learning coefficient, reliability, mixing, excluded chains).
+(E_C[φ], local learning coefficient, mixing of the chains, reliability and share of every part, excluded chains).
 """
 
 from __future__ import annotations
@@ -14,29 +14,22 @@ from typing import Any
 import numpy as np
 import polars
 
-from scale.batches import Budget
+from scale.batches import memory_explained, remembered_budget
 from scale.components import FULL
 from scale.config import ModelConfig, ProbeConfig, SGLDConfig
 from scale.corpus import read_rows
-from scale.diagnostics import mixing
-from scale.draws import component_named, read_draws
+from scale.diagnostics import chain_statistics
+from scale.draws import component_named, half_chains, read_draws
+from scale.duplicates import Duplicates
 from scale.engine import Item, Workspace, per_worker
-from scale.errors import UserError
-from scale.estimate import Estimator, assemble, reliability
+from scale.estimate import Estimator, assemble
 from scale.language_model import LanguageModel, load_language_model
-from scale.probe import HALVES, Pool, probe_document
+from scale.probe import Pool, probe_document
+from scale.reliability import PartMoments, PartStatistics
 from scale.store import Shards, read_manifest, read_table, shard_name, write_table
 
 MEASURED = ("truth", "heldout")
 PARTS = ("covariance", "shift", "full")
-
-
-def half_chains(chains: polars.DataFrame, component: str) -> list[list[dict[str, Any]]]:
-    """The chains of each half that have not diverged: the first half of the chains against the second."""
-    rows = chains.filter(polars.col("component") == component)
-    middle = len(rows) // HALVES
-    usable = rows.filter(~polars.col("diverged")).to_dicts()
-    return [[row for row in usable if row["chain"] < middle], [row for row in usable if row["chain"] >= middle]]
 
 
 def load_pool(
@@ -70,13 +63,12 @@ def load_pools(draws: Path, model: ModelConfig) -> Pools:
             usable.append(load_pool(draws, language_model, name, halves, facts["trained_loss"]))
         else:
             failed.append(name)
-    if FULL in failed:
-        raise UserError("sgld.step_size: too many chains of the full model diverged; try a tenth of it")
-    if len(usable) < 3:
-        raise UserError("sgld.step_size: chains of nearly every component diverged; try a tenth of it")
+    assert FULL not in failed, "the draws stage refuses that"
+    assert len(usable) > 1, "the draws stage refuses that"
     return Pools(usable[:-1], usable[-1], failed)
 
 
+@memory_explained()
 def measure(
     corpus: Path, draws: Path, model: ModelConfig, settings: ProbeConfig, documents: tuple[int, ...]
 ) -> Mapping[str, np.ndarray]:
@@ -84,7 +76,7 @@ def measure(
     language_model, pools = load_language_model(model), load_pools(draws, model)
     rows = read_rows(corpus, MEASURED)
     owners = rows.contexts["document"].to_numpy()
-    budget = Budget.of(language_model.device, model.batch_tokens)
+    budget = remembered_budget(language_model.device, model.batch_tokens)
     measured = [
         probe_document(
             language_model, rows.tokens[owners == d], d, pools.components, pools.full, settings, budget
@@ -94,22 +86,22 @@ def measure(
     return {key: np.concatenate([m[key] for m in measured]) for key in measured[0]}
 
 
-def reliabilities(covariance: np.ndarray, shift: np.ndarray, full: np.ndarray, mean_phi: float) -> dict[str, float]:
-    """Split-half reliability of one column and of its parts, each (rows, 2)."""
-    column = {"covariance": covariance[..., None], "shift": (shift - full)[..., None]}
-    both = assemble(column["covariance"], shift[..., None], full, np.array([mean_phi]), "two-chain")
-    parts = {f"reliability_{key}": float(reliability(values)[0]) for key, values in column.items()}
-    return {"reliability": float(reliability(both)[0]), **parts}
+def read_through(chi: Path, mean_phi: np.ndarray) -> tuple[PartStatistics, int]:
+    """What all tokens together say of each component, and how many have the vector of another; shard by shard."""
+    moments, duplicates, shards = PartMoments(len(mean_phi)), Duplicates(), Shards(chi)
+    for name in shards.names:
+        covariance, shift, full = (shards.read(name, key) for key in PARTS)
+        moments.update(covariance, shift, full)
+        duplicates.update(covariance, shift)
+    return moments.result(mean_phi), duplicates.count
 
 
-def component_table(chi: Path, draws: Path, pools: Pools, nbeta: float) -> polars.DataFrame:
+def component_table(draws: Path, pools: Pools, statistics: PartStatistics, nbeta: float) -> polars.DataFrame:
     """What is known of each component, in the order of the columns of χ."""
     chains = read_table(draws / "chains.parquet")
-    parts = {key: Shards(chi).stack(key) for key in PARTS}
     rows = []
     for index, pool in enumerate(pools.components):
         component = pool.component
-        mixed = mixing(np.concatenate(pool.phi))
         own = chains.filter(polars.col("component") == component.name)
         rows.append(
             {
@@ -117,14 +109,8 @@ def component_table(chi: Path, draws: Path, pools: Pools, nbeta: float) -> polar
                 "kind": component.kind,
                 "layer": component.layer,
                 "head": component.head,
-                "mean_phi": pool.mean_phi,
-                "llc": nbeta * pool.mean_phi,
-                **reliabilities(
-                    parts["covariance"][..., index], parts["shift"][..., index], parts["full"], pool.mean_phi
-                ),
-                "rhat": mixed.rhat,
-                "ess": mixed.ess,
-                "draws": int(sum(phi.size for phi in pool.phi)),
+                **chain_statistics(np.concatenate(pool.phi), nbeta),
+                **statistics.of(index),
                 "excluded_chains": int(own["diverged"].sum()),
             }
         )
@@ -142,7 +128,8 @@ def document_groups(contexts: polars.DataFrame, size: int) -> list[tuple[int, ..
 
 def make(work: Workspace, model: ModelConfig, sgld: SGLDConfig, settings: ProbeConfig) -> dict[str, Any]:
     corpus, draws = work.inputs["corpus"], work.inputs["draws"]
-    load_pools.forget()  # a path may have been made again since this process last read it
+    for kept in (load_pools, remembered_budget):
+        kept.forget()  # a path may have been made again since this process last read it
     rows = read_rows(corpus, MEASURED)
     items = [
         Item(
@@ -156,15 +143,21 @@ def make(work: Workspace, model: ModelConfig, sgld: SGLDConfig, settings: ProbeC
     pools = load_pools(draws, model)
     for name in pools.failed:
         work.progress.say(f"  {name}: too few chains survived; it has no susceptibilities")
-    table = component_table(work.folder, draws, pools, sgld.nbeta)
+    mean_phi = np.array([pool.mean_phi for pool in pools.components])
+    statistics, duplicates = read_through(work.folder, mean_phi)
+    if duplicates:
+        work.progress.say(
+            f"  {duplicates} of {rows.count} tokens have the very vector of another: the same text, measured twice"
+        )
+    table = component_table(draws, pools, statistics, sgld.nbeta)
     write_table(work.folder / "rows.parquet", rows.table())
     write_table(work.folder / "components.parquet", table)
-    tokens = len(rows.contexts) * rows.per_context
     return {
-        "tokens": tokens,
+        "tokens": rows.count,
         "components": len(table),
         "failed": pools.failed,
-        "evaluations": tokens * (len(table) + 1) * settings.draws_per_document,
+        "duplicates": duplicates,
+        "evaluations": rows.count * (len(table) + 1) * settings.draws_per_document,
         "median_reliability": float(np.median(table["reliability"].to_numpy())),
     }
 

@@ -94,7 +94,7 @@ class SGLDConfig:
     draws; for a 3M-parameter model γ 300, nβ 30, ε 1e-3, batch 64, 4 chains, 200 draws.
 
     Args:
-        components: Names ("l3h1", "l3 mlp", "embed", "unembed") or groups ("heads", "mlps", "all").
+        components: Names ("l3h1", "l3 mlp", "embed"), unions ("l3h0 + l3h1"), or groups ("heads", "mlps", "all").
         sampler: "rmsprop-sgld" preconditions by the running gradient scale, "sgld" does not. "gaussian" is a control:
             the draws of rmsprop-sgld, each replaced by isotropic noise of the same norm.
         step_size: ε, as in devinterp: drift ε/2, noise sqrt(ε).
@@ -201,3 +201,67 @@ class TapsConfig:
         require(
             self.contexts_per_shard >= 1, f"taps.contexts_per_shard must be at least 1, got {self.contexts_per_shard}"
         )
+
+
+@dataclass(frozen=True)
+class CalibrateConfig:
+    """How `balmer calibrate` tries settings of the sampler, and what it asks of one. Changes no stage of a run.
+
+    Args:
+        components: Names or groups to try; if empty, the lowest, middle and top of every kind in sgld.components.
+        step_factors: ε tried, as multiples of sgld.step_size, from the smallest up to the first that is too large.
+        nbeta_factors: nβ tried, as multiples of sgld.nbeta.
+        localization_factors: γ tried, as multiples of sgld.localization; ε·γ is kept.
+        chains: Chains per component and setting; half against half gives the reliability.
+        steps: Steps of a chain; all is judged on the second half.
+        steps_between_draws: Steps from one evaluation of L to the next.
+        probe_contexts: Contexts (from the heldout split) on which susceptibilities are measured.
+        noise: What is this many standard errors from zero, a slope or a gap between chains, is there.
+        max_drift: A slope that adds no more than this share of the rise is let pass.
+        max_rhat: Largest R-hat of the losses at draws, where the chains' means differ by more than their noise.
+        max_jump: Largest change from one step to the next, in typical (median) ones.
+        min_signal: Least rise of the loss, in standard errors.
+        max_rise: Largest rise of the loss, as a share of what the model gains over a uniform guess.
+        max_bias: Largest share by which the step size inflates the variance of the posterior.
+        target_reliability: Settings are compared by the cost of a χ as reliable as this.
+        tie: A setting must be cheaper than the run file's by this share to be preferred to it.
+        draw_worth: Steps between draws are recommended so that a draw is worth this share of an independent one.
+    """
+
+    components: tuple[str, ...] = ()
+    step_factors: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0)
+    nbeta_factors: tuple[float, ...] = (0.3, 1.0, 3.0)
+    localization_factors: tuple[float, ...] = (0.3, 1.0, 3.0)
+    chains: int = 2
+    steps: int = 40
+    steps_between_draws: int = 2
+    probe_contexts: int = 8
+    noise: float = 4.0
+    max_drift: float = 0.1
+    max_rhat: float = 1.2
+    max_jump: float = 10.0
+    min_signal: float = 2.0
+    max_rise: float = 0.5
+    max_bias: float = 0.1
+    target_reliability: float = 0.8
+    tie: float = 0.2
+    draw_worth: float = 0.5
+
+    def __post_init__(self) -> None:
+        for key in ("step_factors", "nbeta_factors", "localization_factors"):
+            factors = getattr(self, key)
+            require(bool(factors), f"calibrate.{key} is empty; [1.0] tries the run file's value alone")
+            require(all(f > 0 for f in factors), f"calibrate.{key} must be positive, got {list(factors)}")
+        require(
+            self.chains >= 2 and self.chains % 2 == 0,
+            f"calibrate.chains must be even and at least 2, got {self.chains}",
+        )
+        for key in ("steps_between_draws", "probe_contexts"):
+            require(getattr(self, key) >= 1, f"calibrate.{key} must be at least 1, got {getattr(self, key)}")
+        least = 8 * self.steps_between_draws
+        require(self.steps >= least, f"calibrate.steps must be at least {least} (8 draws), got {self.steps}")
+        for key in ("noise", "max_drift", "max_rhat", "max_jump", "min_signal", "max_rise", "max_bias"):
+            require(getattr(self, key) > 0, f"calibrate.{key} must be positive, got {getattr(self, key)}")
+        require(self.tie >= 0, f"calibrate.tie must not be negative, got {self.tie}")
+        for key in ("target_reliability", "draw_worth"):
+            require(0 < getattr(self, key) < 1, f"calibrate.{key} must lie between 0 and 1, got {getattr(self, key)}")

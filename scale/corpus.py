@@ -189,6 +189,10 @@ class Rows:
     def per_context(self) -> int:
         return self.tokens.shape[1] - 1
 
+    @property
+    def count(self) -> int:
+        return len(self.contexts) * self.per_context
+
     def ranges(self, step: int) -> list[tuple[int, int]]:
         """Runs of at most ``step`` contexts, none of which reaches across two splits."""
         ends = np.flatnonzero(np.diff(self.contexts["split"].rank("dense").to_numpy())) + 1

@@ -15,11 +15,13 @@ import numpy as np
 
 from scale.architecture import Slice
 from scale.errors import UserError
+from scale.store import written
 
 NAMES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2")}
 CODES = {np.dtype("float32"): "F32", np.dtype("float16"): "F16"}
 #: safetensors aligns the tensors' bytes to this.
 ALIGNMENT = 8
+ZEROS = memoryview(bytes(2**20))
 
 
 def slice_name(where: Slice) -> str:
@@ -30,7 +32,7 @@ def slice_name(where: Slice) -> str:
 
 
 def create(path: Path, shapes: Mapping[str, Sequence[int]], draws: int, dtype: np.dtype) -> None:
-    """A file of the right size, all zeros."""
+    """A file of the right size, all zeros. It takes its room on the disk now: a map has no way to report a full one."""
     header: dict[str, object] = {}
     end = 0
     for name, shape in shapes.items():
@@ -38,9 +40,10 @@ def create(path: Path, shapes: Mapping[str, Sequence[int]], draws: int, dtype: n
         header[name] = {"dtype": CODES[dtype], "shape": [draws, *shape], "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % ALIGNMENT)
-    with open(path, "wb") as file:
+    with written(path) as temporary, open(temporary, "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        file.truncate(8 + len(text) + end)
+        for begin in range(0, end, len(ZEROS)):
+            file.write(ZEROS[: end - begin])
 
 
 def open_slices(path: Path, mode: str = "r") -> tuple[np.memmap, dict[str, np.ndarray]]:

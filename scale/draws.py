@@ -5,7 +5,7 @@ Reads corpus/. Writes a shard per group (``loss``, ``trace``, and a safetensors 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +14,25 @@ import polars
 import torch
 from safetensors.torch import load_file, save_file
 
-from scale.batches import Budget
-from scale.chains import ChainGroup, ChainKey, Draws, grouped, reference_of, trained_loss
+from scale.batches import Budget, memory_explained, remembered_budget
+from scale.chains import ChainGroup, ChainKey, Draws, grouped, loss_at_trained_weights, reference_of
 from scale.components import FULL, Component, full, select
 from scale.config import ModelConfig, SGLDConfig
 from scale.corpus import split_tokens
+from scale.diagnostics import mixing
 from scale.drawfile import DrawFile, create, slice_name
 from scale.engine import Item, Workspace, per_worker
 from scale.errors import UserError
 from scale.language_model import LanguageModel, load_language_model
+from scale.seeds import seed_for
+from scale.stability import too_large
 from scale.store import read_array, shard_path, write_table, written
 from scale.tail import Tail
 from scale.variants import size_of, slice_shape
 
 CHECKPOINT = "checkpoint"
+#: Characters of a component's name in the name of a file; a group's name holds two.
+LONGEST = 80
 
 
 def chosen_components(language_model: LanguageModel, settings: SGLDConfig) -> list[Component]:
@@ -40,13 +45,18 @@ def component_named(language_model: LanguageModel, name: str) -> Component:
     return select(language_model.model, language_model.architecture, [name])[0]
 
 
+def file_name(component: str) -> str:
+    """A component's name as part of a file's; long unions are cut, and told apart by a number."""
+    name = component.replace(" ", "-")
+    return name if len(name) <= LONGEST else f"{name[:LONGEST]}~{seed_for(component):016x}"
+
+
 def chain_file(component: str, chain: int) -> str:
-    return f"{component.replace(' ', '-')}-{chain}.safetensors"
+    return f"{file_name(component)}-{chain}.safetensors"
 
 
 def group_name(keys: Sequence[ChainKey]) -> str:
-    first, last = keys[0], keys[-1]
-    names = [f"{key.component.name.replace(' ', '-')}-{key.chain}" for key in (first, last)]
+    names = [f"{file_name(key.component.name)}-{key.chain}" for key in (keys[0], keys[-1])]
     return "..".join(dict.fromkeys(names))
 
 
@@ -55,7 +65,7 @@ def pool_tail(corpus: Path, model: ModelConfig, start: int, contexts: int) -> Ta
     """The contexts that chains are run on, with their hidden states below block ``start``: shared by a whole layer."""
     language_model = load_language_model(model)
     tokens = torch.from_numpy(split_tokens(corpus, "truth", contexts)).long().to(language_model.device)
-    return Tail.at(language_model, tokens, start)
+    return Tail.at(language_model, tokens, start, remembered_budget(language_model.device, model.batch_tokens))
 
 
 def create_files(folder: Path, keys: Sequence[ChainKey], language_model: LanguageModel, settings: SGLDConfig) -> None:
@@ -68,6 +78,7 @@ def create_files(folder: Path, keys: Sequence[ChainKey], language_model: Languag
         create(path, shapes, settings.draws, np.dtype(settings.storage))
 
 
+@memory_explained()
 def sample(
     folder: Path, corpus: Path, model: ModelConfig, settings: SGLDConfig, chains: tuple[tuple[str, int], ...]
 ) -> Mapping[str, np.ndarray]:
@@ -75,7 +86,7 @@ def sample(
     language_model = load_language_model(model)
     keys = [ChainKey(component_named(language_model, name), chain) for name, chain in chains]
     pool = pool_tail(corpus, model, keys[0].component.start, settings.pool_contexts)
-    group = ChainGroup(keys, pool, settings, Budget.of(language_model.device, model.batch_tokens))
+    group = ChainGroup(keys, pool, settings, remembered_budget(language_model.device, model.batch_tokens))
     saved = folder / CHECKPOINT
     if saved.exists():
         group.restore(load_file(saved))
@@ -128,6 +139,7 @@ def chain_rows(
                     "parameters": size_of(component, language_model.parameters),
                     "mean_loss": float(draws.loss.mean()),
                     "diverged": draws.diverged(trained, settings.runaway),
+                    **vars(mixing(draws.loss[None])),
                     "shard": group_name(keys),
                     "place": index,
                 }
@@ -144,19 +156,50 @@ SCHEMA = {
     "parameters": polars.Int64,
     "mean_loss": polars.Float64,
     "diverged": polars.Boolean,
+    "rhat": polars.Float64,
+    "ess": polars.Float64,
+    "autocorrelation_time": polars.Float64,
+    "lag1": polars.Float64,
     "shard": polars.String,
     "place": polars.Int32,
 }
 
 
+def half_chains(chains: polars.DataFrame, component: str) -> list[list[dict[str, Any]]]:
+    """The chains of each half that have not diverged: the first half of the chains against the second."""
+    rows = chains.filter(polars.col("component") == component)
+    middle = len(rows) // 2
+    usable = rows.filter(~polars.col("diverged")).to_dicts()
+    return [[row for row in usable if row["chain"] < middle], [row for row in usable if row["chain"] >= middle]]
+
+
+def check_usable(
+    table: polars.DataFrame, components: Sequence[Component], explain: Callable[[str, Component], str]
+) -> None:
+    """There must be chains in both halves of at least one component, and of the full model that all are compared with.
+
+    The step size is explained with the first that failed.
+    """
+    failed = [component for component in components if not all(half_chains(table, component.name))]
+    parts = [component for component in failed if component.name != FULL]
+    if len(parts) == len(components) - 1:
+        what = "every chain" if table["diverged"].all() else "chains of every component"
+        raise UserError(explain(what, parts[0]))
+    if len(parts) < len(failed):
+        raise UserError(explain("the chains of the full model", next(c for c in failed if c.name == FULL)))
+
+
 def make(work: Workspace, model: ModelConfig, settings: SGLDConfig) -> dict[str, Any]:
     corpus = work.inputs["corpus"]
-    pool_tail.forget()  # a path may have been made again since this process last read it
+    for kept in (pool_tail, remembered_budget):
+        kept.forget()  # a path may have been made again since this process last read it
     language_model = load_language_model(model)
     components = [*chosen_components(language_model, settings), full(language_model.model)]
     length = split_tokens(corpus, "truth", 1).shape[1]
     budget = Budget.of(language_model.device, model.batch_tokens)
     groups = list(grouped(language_model, components, settings, length, budget))
+    pool = pool_tail(corpus, model, 0, settings.pool_contexts)
+    trained = loss_at_trained_weights(reference_of(pool, settings), budget)
     items = [
         Item(
             group_name(keys),
@@ -172,13 +215,17 @@ def make(work: Workspace, model: ModelConfig, settings: SGLDConfig) -> dict[str,
         for keys in groups
     ]
     work.engine.run(items, work.folder, "chains", work.progress)
-    pool = pool_tail(corpus, model, 0, settings.pool_contexts)
-    trained = trained_loss(reference_of(pool, settings), budget)
     rows = chain_rows(work.folder, groups, trained, language_model, settings)
     order = {component.name: index for index, component in enumerate(components)}
     rows.sort(key=lambda row: (order[row["component"]], row["chain"]))
     table = polars.DataFrame(rows, schema=SCHEMA)
     write_table(work.folder / "chains.parquet", table)
+
+    def explain(what: str, component: Component) -> str:
+        own = pool_tail(corpus, model, component.start, settings.pool_contexts)
+        return too_large("sgld.step_size", what, component, own, settings, trained, budget)
+
+    check_usable(table, sorted(components, key=lambda c: size_of(c, language_model.parameters)), explain)
     return summary(table, trained, settings, work)
 
 
@@ -186,8 +233,6 @@ def summary(table: polars.DataFrame, trained: float, settings: SGLDConfig, work:
     diverged = table.filter("diverged")
     for row in diverged.iter_rows(named=True):
         work.progress.say(f"  chain {row['chain']} of {row['component']} diverged and is left out")
-    if len(diverged) == len(table):
-        raise UserError(f"sgld.step_size: every chain diverged at {settings.step_size:g}; try a tenth of it")
     return {
         "components": table.filter(polars.col("component") != FULL)["component"].unique(maintain_order=True).to_list(),
         "chains": settings.chains,

@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from scale.language_model import LanguageModel, first_of
+from scale.batches import Budget
+from scale.behaviour import body_of, first_of
+from scale.language_model import LanguageModel
 
 
 class StandIn(nn.Module):
@@ -53,7 +55,7 @@ def replaced_blocks(language_model: LanguageModel, replace: Callable[[int, nn.Mo
 
 def from_block(language_model: LanguageModel, start: int, hidden: torch.Tensor) -> Any:
     """Within, the blocks below ``start`` are stand-ins that hand on ``hidden``."""
-    as_tuple = language_model.blocks_return_tuples
+    as_tuple = language_model.behaviour.blocks_return_tuples
 
     def replace(index: int, block: nn.Module) -> nn.Module:
         return StandIn(block, hidden, as_tuple) if index < start else block
@@ -63,8 +65,10 @@ def from_block(language_model: LanguageModel, start: int, hidden: torch.Tensor) 
 
 def body(language_model: LanguageModel, tokens: torch.Tensor) -> torch.Tensor:
     """Hidden states after the final norm, (contexts, T, width)."""
-    base = language_model.model.base_model
-    return base(input_ids=tokens, use_cache=False).last_hidden_state  # type: ignore[operator]
+    found: torch.Tensor = body_of(language_model.model, language_model.architecture)(
+        input_ids=tokens, use_cache=False
+    ).last_hidden_state
+    return found
 
 
 class Reached(Exception):  # noqa: N818 - a signal, not an error
@@ -110,7 +114,7 @@ def residual_stream(language_model: LanguageModel, tokens: torch.Tensor, layers:
 
 
 def streams(
-    language_model: LanguageModel, tokens: torch.Tensor, starts: Sequence[int], batch: int = 64
+    language_model: LanguageModel, tokens: torch.Tensor, starts: Sequence[int], budget: Budget | None = None
 ) -> dict[int, torch.Tensor | None]:
     """Hidden states that each block of ``starts`` reads, (contexts, T, width), from one pass; None for block 0.
 
@@ -119,6 +123,12 @@ def streams(
     found: dict[int, torch.Tensor | None] = {start: None for start in starts}
     layers = sorted(start for start in found if start > 0)
     if layers:
-        parts = [residual_stream(language_model, part, layers) for part in tokens.split(batch)]
+        parts: list[list[torch.Tensor]] = []
+
+        def some(begin: int, end: int) -> None:
+            parts.append(residual_stream(language_model, tokens[begin:end], layers))
+
+        held = budget or Budget.of(tokens.device)
+        held.ranges(len(tokens), lambda: held.variants(tokens.shape[1]), some, "contexts")
         found |= {layer: torch.cat([part[i] for part in parts]) for i, layer in enumerate(layers)}
     return found

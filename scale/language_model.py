@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,17 @@ import torch
 from torch import nn
 
 from scale.architecture import Architecture, read_architecture
+from scale.behaviour import Behaviour, observe
 from scale.config import ModelConfig
 from scale.engine import per_worker
 from scale.errors import UserError
+from scale.modules import Owners, owners_of
 from scale.store import file_digest
 from scale.unembedding import Unembedding, read_unembedding
+
+#: Workers load one after another: while transformers loads, it replaces functions of its own (initialisation, the tying
+#: of embeddings) and puts back what it found, which with two at a time may be the other's replacement.
+LOADING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -25,8 +33,20 @@ class LanguageModel:
     model: nn.Module
     architecture: Architecture
     unembedding: Unembedding
-    blocks_return_tuples: bool
+    behaviour: Behaviour
     parameters: Mapping[str, nn.Parameter]
+    owners: Owners
+
+    @property
+    def output_module(self) -> nn.Module:
+        """The module that makes logits."""
+        module: nn.Module = self.model.get_output_embeddings()  # type: ignore[operator]
+        return module
+
+    @property
+    def unembedding_names(self) -> tuple[str, str]:
+        """The parameters of the unembedding, weight and bias, whether or not there is a bias."""
+        return self.architecture.unembedding, f"{self.architecture.output}.bias"
 
     @property
     def device(self) -> torch.device:
@@ -35,48 +55,43 @@ class LanguageModel:
     @classmethod
     def wrap(cls, model: nn.Module) -> LanguageModel:
         model.eval().requires_grad_(False)
+        for parameter in model.parameters():
+            check_precision(parameter.dtype, parameter.device)
         architecture, unembedding = read_architecture(model), read_unembedding(model)
-        tuples = compare_logits(model, architecture, unembedding)
-        return cls(model, architecture, unembedding, tuples, dict(model.named_parameters()))
+        behaviour = observe(model, architecture, unembedding)
+        return cls(model, architecture, unembedding, behaviour, dict(model.named_parameters()), owners_of(model))
 
 
-def first_of(output: Any) -> torch.Tensor:
-    """The hidden state that a block hands on: some blocks return it alone, some in a tuple."""
-    found: torch.Tensor = output[0] if isinstance(output, tuple) else output
-    return found
-
-
-@torch.no_grad()
-def compare_logits(model: nn.Module, architecture: Architecture, unembedding: Unembedding) -> bool:
-    """Refuse a model whose logits are not what `Unembedding` says; tell whether its blocks return tuples."""
-    seen: list[bool] = []
-    block = model.get_submodule(architecture.block(0))
-    hook = block.register_forward_hook(lambda module, args, output: seen.append(isinstance(output, tuple)))
-    ids = torch.arange(8, device=unembedding.weight.device)[None] % len(unembedding.weight)
+@contextmanager
+def borrowed(model: nn.Module) -> Iterator[LanguageModel]:
+    """Another's model, wrapped; afterwards every module trains and every parameter asks for gradients as before."""
+    modes = [(module, module.training) for module in model.modules()]
+    wishes = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
-        expected = model(input_ids=ids, use_cache=False).logits.float()
-        states = model.base_model(input_ids=ids, use_cache=False).last_hidden_state  # type: ignore[operator]
+        yield LanguageModel.wrap(model)
     finally:
-        hook.remove()
-    ours = unembedding.logits(states)
-    tolerance = 1e-3 if unembedding.weight.dtype == torch.float32 else 5e-2
-    if ours.shape != expected.shape or not torch.allclose(ours, expected, rtol=tolerance, atol=tolerance):
-        kind = getattr(model.config, "model_type", type(model).__name__)
-        raise UserError(
-            f"model.path: {kind!r} forms its logits in a way that Balmer does not know; it cannot be measured"
-        )
-    return seen[0]
+        for module, training in modes:
+            module.training = training
+        for parameter, wish in wishes:
+            parameter.requires_grad_(wish)
 
 
-def choose_device(name: str) -> torch.device:
+def check_precision(dtype: torch.dtype, device: torch.device) -> None:
+    if dtype == torch.float16 and device.type == "cpu":
+        raise UserError("model.dtype: float16 is not supported on model.device: cpu; use float32 or bfloat16")
+
+
+def choose_device(config: ModelConfig) -> torch.device:
+    name = config.device
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise UserError(f"model.device: {name!r} is not a device; use auto, cpu, cuda or cuda:0") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"model.device: {name} asked for, but torch sees no GPU; use cpu or auto")
+    check_precision(getattr(torch, config.dtype), device)
     return device
 
 
@@ -129,12 +144,13 @@ def load_language_model(config: ModelConfig) -> LanguageModel:
     from transformers.utils import logging
 
     load_config(config)
-    device = choose_device(config.device)
+    device = choose_device(config)
     logging.disable_progress_bar()
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            config.path, revision=config.revision, dtype=getattr(torch, config.dtype), output_loading_info=True
-        )
+        with LOADING:
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                config.path, revision=config.revision, dtype=getattr(torch, config.dtype), output_loading_info=True
+            )
         model, report = loaded
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"{reading(config.path)}: {first_line(error)}") from error

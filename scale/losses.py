@@ -1,9 +1,9 @@
 """Token losses from hidden states, a block of logits at a time: nothing of size (tokens x vocabulary) is ever held.
 
-Pure arithmetic on tensors. Without a gradient, blocks of rows meet blocks of the vocabulary and the log-sum-exp is
-merged as it goes; the block of logits stays in the processor's cache and is written over in place. With a gradient
-with respect to the hidden states, it is formed in the same pass (the softmax is at hand then) and kept in place of the
-logits, so that the backward pass has nothing left to do but to scale it.
+Pure arithmetic on tensors. For the losses of tokens, blocks of rows meet blocks of the vocabulary and the log-sum-exp
+is merged as it goes; the block of logits stays in the processor's cache and is written over in place. For mean losses,
+their derivatives are formed in the same pass, while the softmax is at hand, so that the backward pass has nothing left
+to do but to scale them.
 """
 
 from __future__ import annotations
@@ -11,20 +11,18 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from scale.unembedding import Unembedding
 
 #: Logits held at once: on a processor what its cache holds, on a GPU what keeps it busy.
-CPU_ROWS, CPU_VOCABULARY, CPU_LOGITS = 512, 4096, 2**22
+CPU_ROWS, CPU_VOCABULARY, CPU_LOGITS = 512, 4096, 2**20
 GPU_LOGITS = 2**27
+#: Rows below which a product over the whole vocabulary is no longer fast on a processor.
+FEWEST_ROWS = 64
 
 
-def target_logits(
-    states: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor, unembedding: Unembedding
-) -> torch.Tensor:
-    products = (states * weight[targets]).sum(dim=1, dtype=torch.float32)
+def target_logits(states: torch.Tensor, targets: torch.Tensor, unembedding: Unembedding) -> torch.Tensor:
+    products = (states * unembedding.weight[targets]).sum(dim=1, dtype=torch.float32)
     if unembedding.bias is not None:
         products = products + unembedding.bias[targets]
     return unembedding.finish(products)
@@ -42,11 +40,9 @@ class Scratch:
         return out if bias is None else out.add_(bias)
 
 
-def log_sum_exp(
-    states: torch.Tensor, weight: torch.Tensor, unembedding: Unembedding, scratch: Scratch, width: int
-) -> torch.Tensor:
+def log_sum_exp(states: torch.Tensor, unembedding: Unembedding, scratch: Scratch, width: int) -> torch.Tensor:
     """log Σ exp(logits) of every row, merged over blocks of ``width`` entries of the vocabulary."""
-    total = None
+    total, weight = None, unembedding.weight
     biases = unembedding.bias.split(width) if unembedding.bias is not None else [None] * -(-len(weight) // width)
     for part, bias in zip(weight.split(width), biases, strict=True):
         logits = unembedding.finish(scratch.product(states, part, bias).float())
@@ -57,57 +53,80 @@ def log_sum_exp(
     return total
 
 
+def whole_rows(states: torch.Tensor, vocabulary: int) -> int:
+    """Rows whose logits over the whole vocabulary are held at once."""
+    if states.device.type == "cpu":
+        return max(FEWEST_ROWS, CPU_LOGITS // vocabulary)
+    return max(1, GPU_LOGITS // vocabulary)
+
+
 def block_shape(states: torch.Tensor, vocabulary: int) -> tuple[int, int]:
     """Rows and entries of the vocabulary in one block of logits."""
     if states.device.type == "cpu":
         return CPU_ROWS, min(vocabulary, CPU_VOCABULARY)
-    return max(1, GPU_LOGITS // vocabulary), vocabulary
+    return whole_rows(states, vocabulary), vocabulary
 
 
-def losses_only(
-    states: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor, unembedding: Unembedding
-) -> torch.Tensor:
-    """Loss in nats of every row of ``states`` (rows, width), float32."""
-    rows, width = block_shape(states, len(weight))
+@torch.no_grad()
+def token_losses(states: torch.Tensor, targets: torch.Tensor, unembedding: Unembedding) -> torch.Tensor:
+    """Loss in nats of every row, float32: ``states`` (rows, width), ``targets`` (rows,)."""
+    rows, width = block_shape(states, len(unembedding.weight))
     scratch = Scratch(states, min(rows, len(states)) * width)
-    sums = [log_sum_exp(part, weight, unembedding, scratch, width) for part in states.split(rows)]
-    return torch.cat(sums) - target_logits(states, targets, weight, unembedding)
+    sums = [log_sum_exp(part, unembedding, scratch, width) for part in states.split(rows)]
+    return torch.cat(sums) - target_logits(states, targets, unembedding)
 
 
-class LossesWithGradient(torch.autograd.Function):
-    """Losses whose derivative with respect to the hidden states is formed beside them."""
+class MeanLosses(torch.autograd.Function):
+    """Mean losses of variants, with their derivatives formed beside them.
+
+    ``states`` (variants, rows, width); derivatives with respect to weight and bias only for a single variant.
+    """
 
     @staticmethod
     def forward(
-        context: Any, states: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor, unembedding: Unembedding
+        context: Any,
+        states: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        targets: torch.Tensor,
+        unembedding: Unembedding,
     ) -> torch.Tensor:
-        limit = CPU_LOGITS if states.device.type == "cpu" else GPU_LOGITS
-        rows = max(16, min(len(states), limit // len(weight)))
-        scratch = Scratch(states, rows * len(weight))
-        losses = torch.empty(len(states), device=states.device)
-        slopes = torch.empty_like(states)
-        for begin in range(0, len(states), rows):
+        variants, count, width = states.shape
+        own = weight.requires_grad or (bias is not None and bias.requires_grad)
+        assert not own or variants == 1
+        weight_slopes = torch.zeros_like(weight) if own else None
+        bias_slopes = torch.zeros_like(bias) if own and bias is not None else None
+        flat, wanted = states.reshape(-1, width), targets.reshape(-1)
+        rows = min(len(flat), whole_rows(states, len(weight)))
+        scratch = Scratch(flat, rows * len(weight))
+        losses = torch.empty(len(flat), device=states.device)
+        slopes = torch.empty_like(flat)
+        for begin in range(0, len(flat), rows):
             span = slice(begin, begin + rows)
-            losses[span] = row_losses(states[span], targets[span], weight, unembedding, scratch, slopes[span])
-        context.save_for_backward(slopes)
-        return losses
+            losses[span], errors = row_losses(flat[span], wanted[span], unembedding, scratch)
+            errors = errors.to(weight.dtype)
+            torch.mm(errors, weight, out=slopes[span])
+            if weight_slopes is not None:
+                weight_slopes.addmm_(errors.t(), flat[span])
+            if bias_slopes is not None:
+                bias_slopes += errors.sum(dim=0)
+        own_slopes = [None if part is None else part.div_(count) for part in (weight_slopes, bias_slopes)]
+        context.save_for_backward(slopes.view(states.shape).div_(count), *own_slopes)
+        return losses.view(variants, count).mean(dim=1)
 
     @staticmethod
     def backward(context: Any, *upstream: torch.Tensor) -> Any:
-        (slopes,) = context.saved_tensors
-        return slopes * upstream[0][:, None].to(slopes.dtype), None, None, None
+        slopes, weight_slopes, bias_slopes = context.saved_tensors
+        by_variant = upstream[0].to(slopes.dtype)
+        own = [None if part is None else part * by_variant[0] for part in (weight_slopes, bias_slopes)]
+        return slopes * by_variant[:, None, None], *own, None, None
 
 
 def row_losses(
-    states: torch.Tensor,
-    targets: torch.Tensor,
-    weight: torch.Tensor,
-    unembedding: Unembedding,
-    scratch: Scratch,
-    slopes: torch.Tensor,
-) -> torch.Tensor:
-    """Losses of some rows; their derivatives (softmax - target) · slope · W are written into ``slopes``."""
-    logits = unembedding.finish(scratch.product(states, weight, unembedding.bias).float())
+    states: torch.Tensor, targets: torch.Tensor, unembedding: Unembedding, scratch: Scratch
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Losses of some rows, and their derivatives (softmax - target) · slope with respect to W h + b."""
+    logits = unembedding.finish(scratch.product(states, unembedding.weight, unembedding.bias).float())
     slope = unembedding.slope(logits)
     index = torch.arange(len(states), device=states.device)
     chosen = logits[index, targets]
@@ -116,39 +135,11 @@ def row_losses(
     sums = softmax.sum(dim=1)
     softmax.div_(sums[:, None])
     softmax[index, targets] -= 1
-    torch.mm(softmax.mul_(slope).to(weight.dtype), weight, out=slopes)
-    return sums.log_().add_(highest).sub_(chosen)
+    errors = softmax if isinstance(slope, float) and slope == 1 else softmax.mul_(slope)
+    return sums.log_().add_(highest).sub_(chosen), errors
 
 
-def differentiable_losses(
-    states: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor, unembedding: Unembedding
-) -> torch.Tensor:
-    """As `losses_only`, for gradients of the weight too: block by block, recomputed in the backward pass."""
-
-    def block(part: torch.Tensor, target: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
-        logits = unembedding.finish(functional.linear(part, matrix, unembedding.bias).float())
-        return functional.cross_entropy(logits, target, reduction="none")
-
-    limit = CPU_LOGITS if states.device.type == "cpu" else GPU_LOGITS
-    rows = max(16, limit // len(weight))
-    found = [
-        checkpoint(block, part, target, weight, use_reentrant=False)
-        for part, target in zip(states.split(rows), targets.split(rows), strict=True)
-    ]
-    return torch.cat(found)
-
-
-def token_losses(
-    states: torch.Tensor, targets: torch.Tensor, unembedding: Unembedding, weight: torch.Tensor | None = None
-) -> torch.Tensor:
-    """Loss in nats of every row: ``states`` (rows, width), ``targets`` (rows,).
-
-    ``weight`` stands in for the unembedding's own. Differentiable in what asks for a gradient.
-    """
-    matrix = unembedding.weight if weight is None else weight
-    if torch.is_grad_enabled() and matrix.requires_grad:
-        return differentiable_losses(states, targets, matrix, unembedding)
-    if torch.is_grad_enabled() and states.requires_grad:
-        found: torch.Tensor = LossesWithGradient.apply(states, targets, matrix, unembedding)
-        return found
-    return losses_only(states, targets, matrix, unembedding)
+def mean_losses(states: torch.Tensor, targets: torch.Tensor, unembedding: Unembedding) -> torch.Tensor:
+    """Mean loss of every variant, differentiable: ``states`` (variants, rows, width), ``targets`` (variants, rows)."""
+    found: torch.Tensor = MeanLosses.apply(states, unembedding.weight, unembedding.bias, targets, unembedding)
+    return found

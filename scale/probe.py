@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from scale.batches import Budget, batches
+from scale.batches import Budget
 from scale.components import Component
 from scale.config import ProbeConfig
 from scale.estimate import Moments, Parts
@@ -118,17 +118,21 @@ def probe_document(
     tokens: np.ndarray,
     document: int,
     pools: Sequence[Pool],
-    full: Pool,
+    full: Pool | None,
     settings: ProbeConfig,
     budget: Budget | None = None,
 ) -> Measured:
-    """Measure every component on the contexts of one document, as many contexts at a time as the budget allows."""
-    budget = budget or Budget.of(language_model.device)
-    held = max(1, budget.tokens // tokens.shape[1])
-    found = [
-        probe_contexts(language_model, tokens[part], document, pools, full, settings, budget)
-        for part in batches(len(tokens), held)
-    ]
+    """Measure every component on the contexts of one document, as many contexts at a time as the budget allows.
+
+    Without an unrestricted chain, ``full`` is NaN.
+    """
+    held = budget or Budget.of(language_model.device)
+    found: list[Measured] = []
+
+    def some(begin: int, end: int) -> None:
+        found.append(probe_contexts(language_model, tokens[begin:end], document, pools, full, settings, held))
+
+    held.ranges(len(tokens), lambda: held.variants(tokens.shape[1]), some, "contexts")
     return Measured(*(np.concatenate(arrays) for arrays in zip(*(vars(part).values() for part in found), strict=True)))
 
 
@@ -137,20 +141,24 @@ def probe_contexts(
     tokens: np.ndarray,
     document: int,
     pools: Sequence[Pool],
-    full: Pool,
+    full: Pool | None,
     settings: ProbeConfig,
     budget: Budget,
 ) -> Measured:
     """The hidden states below every layer come from one forward pass and are shared by all components and draws."""
     ids = torch.from_numpy(np.ascontiguousarray(tokens)).long().to(language_model.device)
     starts = sorted({0, *(pool.component.start for pool in pools)})
-    tails = {s: Tail(language_model, ids, s, hidden) for s, hidden in streams(language_model, ids, starts).items()}
+    hidden = streams(language_model, ids, starts, budget)
+    tails = {start: Tail(language_model, ids, start, hidden[start]) for start in starts}
     baseline = trained_losses(tails[0])
     parts = [probe_component(tails[pool.component.start], pool, document, baseline, settings, budget) for pool in pools]
-    unrestricted = probe_component(tails[0], full, document, baseline, settings, budget)
+    unrestricted = np.full((len(baseline), HALVES), np.nan)
+    if full is not None:
+        both = probe_component(tails[0], full, document, baseline, settings, budget)
+        unrestricted = np.stack([half.shift for half in both], axis=1)
     return Measured(
         covariance=np.stack([[half.covariance for half in both] for both in parts]).transpose(2, 1, 0),
         shift=np.stack([[half.shift for half in both] for both in parts]).transpose(2, 1, 0),
-        full=np.stack([half.shift for half in unrestricted], axis=1),
+        full=unrestricted,
         loss=baseline,
     )

@@ -1,25 +1,29 @@
-"""Susceptibilities of a model already in memory: no run folder, nothing written."""
+"""Susceptibilities of a model already in memory: no run folder, nothing written, the model left as it was found."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import polars
 import torch
 from torch import nn
 
-from scale.batches import Budget
-from scale.chains import Draws, draw_chains, grouped, reference_of, trained_loss
+from scale.batches import Budget, memory_explained
+from scale.chains import Draws, draw_chains, grouped, loss_at_trained_weights, reference_of
 from scale.components import Component, full, select
 from scale.config import ProbeConfig, SGLDConfig
-from scale.diagnostics import mixing
+from scale.diagnostics import chain_statistics
 from scale.errors import UserError
 from scale.estimate import Estimator, assemble, reliability
-from scale.language_model import LanguageModel
-from scale.probe import Pool, probe_document
+from scale.language_model import LanguageModel, borrowed
+from scale.probe import Measured, Pool, probe_document
+from scale.reliability import PartMoments, PartStatistics
+from scale.stability import too_large
 from scale.tail import Tail
+from scale.variants import size_of
 
 ALL = ("all",)
 
@@ -29,7 +33,10 @@ class Susceptibilities:
     """χ float64 (tokens, components), with what is needed to judge it.
 
     ``tokens`` (tokens, 2) names the rows: context, and position of the predicted token. ``halves`` (tokens, 2,
-    components) are two measurements at independent chains, whose mean is ``chi``.
+    components) are two measurements at independent chains, whose mean is ``chi``; ``reliability`` is that of ``chi``,
+    as estimated. ``diagnostics`` has a row for every component and for the full model: the columns of
+    ``components.parquet``, and ``failure``. A component of which too few chains were left is NaN throughout, and its
+    ``failure`` says why.
     """
 
     chi: np.ndarray
@@ -38,6 +45,16 @@ class Susceptibilities:
     llc: np.ndarray
     diagnostics: polars.DataFrame
     tokens: np.ndarray
+    components: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LearningCoefficients:
+    """Local learning coefficients with their standard errors over chains, both (components,)."""
+
+    llc: np.ndarray
+    error: np.ndarray
+    diagnostics: polars.DataFrame
     components: tuple[str, ...]
 
 
@@ -55,62 +72,114 @@ class Sampled:
         chains = self.chains[:middle] if half == 0 else self.chains[middle:]
         return [c for c in chains if not c.diverged(self.trained_loss, self.settings.runaway)]
 
+    @property
+    def kept(self) -> list[Draws]:
+        return [chain for half in range(2) for chain in self.usable(half)]
+
+    @property
+    def failure(self) -> str | None:
+        """Why there can be no two measurements, or None if there can."""
+        if self.usable(0) and self.usable(1):
+            return None
+        lost = len(self.chains) - len(self.kept)
+        return f"{lost} of {len(self.chains)} chains diverged at step size {self.settings.step_size:g}"
+
     def pool(self) -> Pool:
+        if self.failure:
+            raise UserError(f"{self.component.name}: {self.failure}; use a smaller sampler.step_size")
         halves = (self.usable(0), self.usable(1))
-        if not all(halves):
-            raise UserError(
-                f"{self.component.name}: too many chains diverged at step size {self.settings.step_size:g}; "
-                "use a smaller sampler.step_size"
-            )
         phi = [np.stack([c.loss for c in half]) - self.trained_loss for half in halves]
         offsets = [[c.offsets for c in half] for half in halves]
         return Pool(self.component, (offsets[0], offsets[1]), (phi[0], phi[1]))
 
-    @property
-    def llc(self) -> float:
-        """The local learning coefficient nβ (E_C[L] - L(w*)) (Lau et al. 2023)."""
-        kept = [c.loss for half in range(2) for c in self.usable(half)]
-        return self.settings.nbeta * (float(np.concatenate(kept).mean()) - self.trained_loss) if kept else float("nan")
+    def statistics(self) -> dict[str, Any]:
+        """What the chains that are left say of the component; NaN if none is."""
+        kept = self.kept
+        phi = np.stack([chain.loss for chain in kept]) - self.trained_loss if kept else np.empty((0, 0))
+        return {**chain_statistics(phi, self.settings.nbeta), "excluded_chains": len(self.chains) - len(kept)}
 
 
-def as_contexts(name: str, contexts: np.ndarray | torch.Tensor, model: nn.Module) -> np.ndarray:
-    """Token ids as (contexts, T), checked against the model's vocabulary."""
-    ids = np.asarray(contexts)
-    if ids.ndim != 2 or ids.shape[1] < 2 or not np.issubdtype(ids.dtype, np.integer):
+def as_contexts(name: str, contexts: Any, model: nn.Module) -> np.ndarray:
+    """Token ids as (contexts, T), checked against the model's vocabulary and window."""
+    try:
+        ids = contexts.cpu().numpy() if isinstance(contexts, torch.Tensor) else np.asarray(contexts)
+    except ValueError as error:
+        raise UserError(f"{name}: every context must have equally many tokens; cut them to one length") from error
+    if ids.ndim != 2 or ids.shape[1] < 2 or len(ids) == 0 or not np.issubdtype(ids.dtype, np.integer):
         raise UserError(f"{name}: expected integer token ids (contexts, at least 2), got {ids.dtype} {ids.shape}")
     size = model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
     if ids.min() < 0 or ids.max() >= size:
         raise UserError(f"{name}: token ids must lie in [0, {size}), got {ids.min()} to {ids.max()}")
+    window = getattr(model.config, "max_position_embeddings", None)
+    if window is not None and ids.shape[1] > window:
+        raise UserError(
+            f"{name}: {ids.shape[1]} tokens are more than the model's window of {window}; cut the contexts shorter"
+        )
     return ids
 
 
+def token_pool(language_model: LanguageModel, reference: np.ndarray, settings: SGLDConfig) -> Tail:
+    ids = torch.from_numpy(np.ascontiguousarray(reference[: settings.pool_contexts]))
+    return Tail(language_model, ids.long().to(language_model.device), 0, None)
+
+
 def sample_components(
-    language_model: LanguageModel, components: Sequence[Component], reference: np.ndarray, settings: SGLDConfig
+    language_model: LanguageModel,
+    components: Sequence[Component],
+    reference: np.ndarray,
+    settings: SGLDConfig,
+    budget: Budget | None = None,
 ) -> list[Sampled]:
     """All chains of all components, those of a layer together, in the order of ``components``."""
-    ids = torch.from_numpy(reference[: settings.pool_contexts]).long().to(language_model.device)
-    budget = Budget.of(language_model.device)
+    budget = budget or Budget.of(language_model.device)
+    pools = {0: token_pool(language_model, reference, settings)}
+    trained = loss_at_trained_weights(reference_of(pools[0], settings), budget)
     found: dict[str, list[Draws]] = {component.name: [] for component in components}
-    pools = {0: Tail(language_model, ids, 0, None)}
+    ids = pools[0].tokens
     for keys in grouped(language_model, components, settings, ids.shape[1], budget):
         start = keys[0].component.start
         if start not in pools:  # one layer's hidden states at a time, besides the tokens themselves
-            pools = {0: pools[0], start: Tail.at(language_model, ids, start)}
+            pools = {0: pools[0], start: Tail.at(language_model, ids, start, budget)}
         for key, draws in zip(keys, draw_chains(keys, pools[start], settings, budget), strict=True):
             found[key.component.name].append(draws)
-    trained = trained_loss(reference_of(pools[0], settings), budget)
     return [Sampled(component, found[component.name], trained, settings) for component in components]
 
 
-def diagnostics_table(sampled: Sequence[Sampled], pools: Sequence[Pool]) -> polars.DataFrame:
+def explained(failed: Sequence[Sampled], what: str, reference: np.ndarray, language_model: LanguageModel) -> UserError:
+    """For chains that diverged: which step size would have held for the smallest of the components."""
+    one = min(failed, key=lambda sampled: size_of(sampled.component, language_model.parameters))
+    tokens, budget = token_pool(language_model, reference, one.settings).tokens, Budget.of(language_model.device)
+    pool = Tail.at(language_model, tokens, one.component.start, budget)
+    key = "sampler.step_size"
+    return UserError(too_large(key, what, one.component, pool, one.settings, one.trained_loss, budget))
+
+
+def check_usable(
+    parts: Sequence[Sampled], everything: Sampled | None, reference: np.ndarray, language_model: LanguageModel
+) -> None:
+    """Something must be left to measure; ``everything`` is the full model where it is needed."""
+    if all(part.failure for part in parts):
+        what = "chains of every component" if any(part.kept for part in parts) else "every chain"
+        raise explained(parts, what, reference, language_model)
+    if everything is not None and everything.failure:
+        raise explained([everything], "the chains of the full model", reference, language_model)
+
+
+def diagnostics_table(sampled: Sequence[Sampled], statistics: PartStatistics | None = None) -> polars.DataFrame:
+    """A row per component, those of ``statistics`` first; what cannot be told is NaN, no failure is null."""
+    unknown = dict.fromkeys(vars(statistics), float("nan")) if statistics else {}
     rows = []
-    for part, pool in zip(sampled, pools, strict=True):
-        mixed = mixing(np.concatenate(pool.phi))
-        excluded = len(part.chains) - sum(len(phi) for phi in pool.phi)
-        rows.append(
-            {"component": part.component.name, "rhat": mixed.rhat, "ess": mixed.ess, "excluded_chains": excluded}
-        )
-    return polars.DataFrame(rows)
+    for index, one in enumerate(sampled):
+        known = statistics.of(index) if statistics and index < len(statistics.reliability) else unknown
+        rows.append({"component": one.component.name, **one.statistics(), **known, "failure": one.failure})
+    return polars.DataFrame(rows, schema_overrides={"failure": polars.String})
+
+
+def spread(values: np.ndarray, columns: Sequence[int], count: int) -> np.ndarray:
+    """``values`` (..., some) in their columns of (..., count), NaN in all others."""
+    wide = np.full((*values.shape[:-1], count), np.nan)
+    wide[..., columns] = values
+    return wide
 
 
 def susceptibilities(
@@ -138,24 +207,52 @@ def susceptibilities(
     """
     settings, probing = replace(sampler or SGLDConfig(), seed=seed), replace(probe or ProbeConfig(), seed=seed)
     ids, data = as_contexts("contexts", contexts, model), as_contexts("reference", reference, model)
-    language_model = LanguageModel.wrap(model)
-    parts = select(model, language_model.architecture, components)
-    sampled = sample_components(language_model, [*parts, full(model)], data, settings)
-    pools = [s.pool() for s in sampled]
-    mean_phi = np.array([pool.mean_phi for pool in pools[:-1]])
-    measured = [
-        probe_document(language_model, ids[i : i + 1], i, pools[:-1], pools[-1], probing) for i in range(len(ids))
-    ]
-    halves = np.concatenate([assemble(m.covariance, m.shift, m.full, mean_phi, estimator) for m in measured])
+    with borrowed(model) as language_model, memory_explained():
+        parts = select(model, language_model.architecture, components)
+        budget = Budget.of(language_model.device)
+        *sampled, everything = sample_components(language_model, [*parts, full(model)], data, settings, budget)
+        needed = None if estimator == "covariance" else everything
+        check_usable(sampled, needed, data, language_model)
+        measured = measure(language_model, ids, sampled, everything, probing, budget)
+    return assembled(ids, sampled, everything, measured, estimator)
+
+
+def measure(
+    language_model: LanguageModel,
+    ids: np.ndarray,
+    sampled: Sequence[Sampled],
+    everything: Sampled,
+    settings: ProbeConfig,
+    budget: Budget,
+) -> Measured:
+    """The parts of all contexts, each a document of its own; NaN in the columns of components that failed."""
+    usable = [index for index, one in enumerate(sampled) if one.failure is None]
+    pools, far = [sampled[index].pool() for index in usable], None if everything.failure else everything.pool()
+    found = [probe_document(language_model, ids[i : i + 1], i, pools, far, settings, budget) for i in range(len(ids))]
+    covariance, shift, full_shift, loss = (
+        np.concatenate([getattr(one, key) for one in found]) for key in ("covariance", "shift", "full", "loss")
+    )
+    count = len(sampled)
+    return Measured(spread(covariance, usable, count), spread(shift, usable, count), full_shift, loss)
+
+
+def assembled(
+    ids: np.ndarray, sampled: Sequence[Sampled], everything: Sampled, parts: Measured, estimator: Estimator
+) -> Susceptibilities:
+    moments = PartMoments(len(sampled))
+    moments.update(parts.covariance, parts.shift, parts.full)
+    chains = diagnostics_table([*sampled, everything])
+    mean_phi = chains["mean_phi"].to_numpy()[:-1]
+    halves = assemble(parts.covariance, parts.shift, parts.full, mean_phi, estimator)
     positions = np.tile(np.arange(1, ids.shape[1]), len(ids))
     return Susceptibilities(
         chi=halves.mean(axis=1),
         halves=halves,
         reliability=reliability(halves),
-        llc=np.array([s.llc for s in sampled[:-1]]),
-        diagnostics=diagnostics_table(sampled, pools),
+        llc=chains["llc"].to_numpy()[:-1],
+        diagnostics=diagnostics_table([*sampled, everything], moments.result(mean_phi)),
         tokens=np.stack([np.repeat(np.arange(len(ids)), ids.shape[1] - 1), positions], axis=1),
-        components=tuple(part.name for part in parts),
+        components=tuple(one.component.name for one in sampled),
     )
 
 
@@ -166,10 +263,16 @@ def local_learning_coefficients(
     *,
     sampler: SGLDConfig | None = None,
     seed: int = 0,
-) -> dict[str, float]:
+) -> LearningCoefficients:
     """The local learning coefficient of each component: nβ (E_C[L] - L(w*)), E_C over its restricted chains."""
     settings = replace(sampler or SGLDConfig(), seed=seed)
     data = as_contexts("reference", reference, model)
-    language_model = LanguageModel.wrap(model)
-    parts = select(model, language_model.architecture, components)
-    return {found.component.name: found.llc for found in sample_components(language_model, parts, data, settings)}
+    with borrowed(model) as language_model, memory_explained():
+        parts = select(model, language_model.architecture, components)
+        sampled = sample_components(language_model, parts, data, settings)
+        if not any(one.kept for one in sampled):
+            raise explained(sampled, "every chain", data, language_model)
+    table = diagnostics_table(sampled)
+    return LearningCoefficients(
+        table["llc"].to_numpy(), table["llc_error"].to_numpy(), table, tuple(part.name for part in parts)
+    )

@@ -13,25 +13,17 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 
 @dataclass(frozen=True)
 class Unembedding:
     """``weight`` (vocabulary, width), ``bias`` (vocabulary,) or None, ``scale`` and ``cap`` as above."""
 
-    module: nn.Module
+    weight: torch.Tensor
+    bias: torch.Tensor | None = None
     scale: float = 1.0
     cap: float | None = None
-
-    @property
-    def weight(self) -> torch.Tensor:
-        weight: torch.Tensor = self.module.weight  # type: ignore[assignment]
-        return weight
-
-    @property
-    def bias(self) -> torch.Tensor | None:
-        bias: torch.Tensor | None = getattr(self.module, "bias", None)
-        return bias
 
     def finish(self, products: torch.Tensor) -> torch.Tensor:
         """Logits from W h + b; in place where nothing needs the products again."""
@@ -48,7 +40,7 @@ class Unembedding:
         return self.scale * (1 - (logits / self.cap).square())
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
-        return self.finish(nn.functional.linear(states, self.weight, self.bias).float())
+        return self.finish(functional.linear(states, self.weight, self.bias).float())
 
 
 def read_unembedding(model: nn.Module) -> Unembedding:
@@ -60,4 +52,5 @@ def read_unembedding(model: nn.Module) -> Unembedding:
     if getattr(config, "logits_scaling", None):
         scale = 1.0 / float(config.logits_scaling)
     cap = getattr(config, "final_logit_softcapping", None)
-    return Unembedding(model.get_output_embeddings(), scale, float(cap) if cap else None)  # type: ignore[operator]
+    module: Any = model.get_output_embeddings()  # type: ignore[operator]
+    return Unembedding(module.weight, getattr(module, "bias", None), scale, float(cap) if cap else None)

@@ -10,10 +10,16 @@ from transformers import GPTNeoXForCausalLM
 Gradients = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 products are the device's own; where they are emulated they take several times as long."""
+    return device.type == "cuda" or torch.cpu._is_amx_tile_supported()
+
+
 def token_loss(model: GPTNeoXForCausalLM, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Mean loss in nats over the targets; the products in bfloat16, the softmax in float32."""
+    """Mean loss in nats over the targets; the products in bfloat16 where the device has it, the softmax in float32."""
     # A cache of cast weights saves nothing, since each is used once, and may not outlive a recording.
-    with torch.autocast(model.device.type, dtype=torch.bfloat16, cache_enabled=False):
+    reduced = has_bfloat16(model.device)
+    with torch.autocast(model.device.type, dtype=torch.bfloat16, cache_enabled=False, enabled=reduced):
         logits = model(input_ids=inputs, use_cache=False).logits
     return functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
 

@@ -28,6 +28,7 @@ def findings(overview: dict[str, Any], leakage: Verdict) -> list[list[str]]:
         ["Leakage", leakage.sentence],
         ["Support", _support(overview["support"])],
         *_chains(overview["components"]),
+        *_duplicates(overview["components"]),
     ]
 
 
@@ -77,6 +78,13 @@ def _chains(components: dict[str, Any] | None) -> list[list[str]]:
     if components is None or not components["excluded_chains"]:
         return []
     return [["Chains", f"{_counted(components['excluded_chains'], 'chain')} excluded from the ground truth."]]
+
+
+def _duplicates(components: dict[str, Any] | None) -> list[list[str]]:
+    if components is None or not components["duplicates"]:
+        return []
+    tokens = _counted(components["duplicates"], "measured token")
+    return [["Duplicates", f"{tokens} with the very vector of another: the same text, measured twice."]]
 
 
 def _counted(number: int, noun: str) -> str:

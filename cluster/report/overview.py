@@ -43,6 +43,7 @@ def describe_components(inputs: Inputs) -> dict[str, Any] | None:
         "heads": table["head"].to_list(),
         "by_kind": dict(kinds.iter_rows()),
         "draws": [_number(table, statistic) for statistic in (draws.min(), draws.max())],
+        "duplicates": inputs.facts["chi"].get("duplicates", 0),
         "excluded_chains": _number(table, pl.col("excluded_chains").sum()),
         "reliability": [_number(table, statistic) for statistic in _range(pl.col("reliability"))],
     }

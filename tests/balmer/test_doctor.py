@@ -7,6 +7,7 @@ import pytest
 from balmer import doctor
 from balmer.cli import main
 from runs import write_run_file
+from scale.drawfile import DrawFile
 
 
 def test_the_machine_and_the_libraries_are_named(capsys: pytest.CaptureFixture[str]) -> None:
@@ -27,7 +28,8 @@ def test_the_disk_that_the_draws_need(
     """Offsets of every component and of the whole model, float32, 2 chains x 4 draws: as a run wrote them."""
     run_file = write_run_file(tmp_path / "run.yaml", tmp_path / "out", model_folder, text_folder)
     assert main(["run", str(run_file), "--until", "draws", "--quiet"]) == 0
-    written = sum(p.stat().st_size - 128 for p in (tmp_path / "out" / "draws").rglob("offsets.npy"))
+    files = [DrawFile(path) for path in (tmp_path / "out" / "draws").rglob("*.safetensors")]
+    written = sum(part.nbytes for file in files for part in file.slices)
     from balmer.runfile import read_run
 
     whole, parts = doctor.parameter_count(read_run(str(run_file)))

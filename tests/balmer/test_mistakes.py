@@ -1,5 +1,6 @@
 """What bad input gets: one line that names the file or key, exit status 2, no traceback, nothing half-written."""
 
+import ctypes
 import errno
 import fcntl
 import os
@@ -16,6 +17,7 @@ import yaml
 
 from balmer.cli import main
 from balmer.runner import Runner
+from conftest import VOCABULARY, make_model, make_tokenizer
 from runs import write_run_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,6 +33,7 @@ def refused(run_file: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[obje
     """Call with the command line; gives the one line that was said."""
 
     def call(*arguments: str) -> str:
+        capsys.readouterr()  # what was said while the test got ready
         status = main(list(arguments) or ["run", str(run_file)])
         said = capsys.readouterr()
         assert status == 2, said
@@ -107,6 +110,25 @@ def test_a_model_without_weights(refused: object, run_file: Path, tmp_path: Path
     assert "has no weights" in refused("run", str(run_file), "--model.path", str(tmp_path / "model"))  # type: ignore[operator]
 
 
+def test_a_model_that_is_no_causal_language_model(refused: object, run_file: Path, tmp_path: Path) -> None:
+    from transformers import BertConfig, BertModel
+
+    small = BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
+    BertModel(small).save_pretrained(tmp_path / "model")
+    make_tokenizer(tmp_path / "model")
+    said = refused("run", str(run_file), "--quiet", "--model.path", str(tmp_path / "model"))  # type: ignore[operator]
+    assert said == f"balmer: model.path: {tmp_path / 'model'} holds BertModel, which is not a causal language model"
+
+
+def test_a_tokenizer_that_is_not_the_model_s(refused: object, run_file: Path, tmp_path: Path) -> None:
+    make_model("gpt_neox", vocab_size=VOCABULARY - 1).save_pretrained(tmp_path / "model")
+    flags = ("run", str(run_file), "--quiet", "--model.path", str(tmp_path / "model"))
+    assert "has no tokenizer; copy the model's tokenizer.json there" in refused(*flags)  # type: ignore[operator]
+    make_tokenizer(tmp_path / "model")
+    said = refused(*flags)  # type: ignore[operator]
+    assert f"makes ids up to {VOCABULARY - 1}, the model embeds {VOCABULARY - 1}; use the tokenizer the model" in said
+
+
 def test_a_short_document_and_an_empty_corpus(refused: object, run_file: Path, tmp_path: Path) -> None:
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "a.txt").write_text("one", encoding="utf-8")
@@ -151,21 +173,94 @@ def test_two_at_once(run_file: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "another balmer is at work" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("code", "said"), [(errno.ENOSPC, "no space left to write"), (errno.EACCES, "no permission to write")]
-)
-def test_what_the_operating_system_refuses(
-    run_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, code: int, said: str
-) -> None:
+def test_no_space_left(run_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said of a full disk, also where no small file system may be mounted (see below for a real one)."""
+
     def refuse(*arguments: object) -> list[str]:
-        raise OSError(code, os.strerror(code), "/data/run/chi.part")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/data/run/chi.part")
 
     monkeypatch.setattr(Runner, "run", refuse)
     assert main(["run", str(run_file)]) == 2
     error = capsys.readouterr().err
-    assert said in error
-    assert "/data/run/chi.part" in error
+    assert error.startswith("balmer: no space left to write /data/run/chi.part; ")
     assert error.count("\n") == 1
+
+
+def without_root_s_rights() -> None:
+    """What a child process must do so that modes bind it as they bind anyone: root is let through by capability.
+
+    A capability that has left the bounding set is gone with the next program that is started.
+    """
+    if os.geteuid() == 0:
+        drop, dac_override, dac_read_search = 24, 1, 2
+        control = ctypes.CDLL(None, use_errno=True).prctl
+        for capability in (dac_override, dac_read_search):
+            if control(drop, capability, 0, 0, 0) != 0:
+                raise OSError(ctypes.get_errno(), "prctl")
+
+
+def as_anyone(*command: str) -> subprocess.CompletedProcess[str]:
+    if os.geteuid() == 0 and sys.platform != "linux":
+        pytest.skip("root can give up its rights on Linux only; run the tests as an ordinary user")
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, check=False, preexec_fn=without_root_s_rights
+    )
+
+
+def balmer_as_anyone(*arguments: str) -> str:
+    answer = as_anyone(sys.executable, "-m", "balmer", *arguments)
+    assert answer.returncode == 2, answer.stderr
+    assert answer.stderr.startswith("balmer: ") and answer.stderr.count("\n") == 1, answer.stderr  # noqa: PT018
+    return answer.stderr.strip()
+
+
+@pytest.fixture
+def locked() -> Iterator[object]:
+    """Call with a folder or file and a mode; the modes are given back, so that all can be cleared away."""
+    before: list[tuple[Path, int]] = []
+
+    def call(path: Path, mode: int) -> None:
+        before.append((path, path.stat().st_mode))
+        path.chmod(mode)
+
+    yield call
+    for path, mode in reversed(before):
+        path.chmod(mode)
+
+
+def digests(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_child_is_bound_by_modes(tmp_path: Path, locked: object) -> None:
+    """The control of the tests below: it is refused where it may not write, and not where it may."""
+    (tmp_path / "mine").mkdir()
+    assert as_anyone("touch", str(tmp_path / "mine" / "file")).returncode == 0
+    locked(tmp_path / "mine", 0o555)  # type: ignore[operator]
+    refused = as_anyone("touch", str(tmp_path / "mine" / "other"))
+    assert (refused.returncode, refused.stderr.count("Permission denied")) == (1, 1)
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["file"]
+
+
+def test_a_place_where_no_run_may_be_made(run_file: Path, tmp_path: Path, locked: object) -> None:
+    shelf = tmp_path / "shelf"
+    shelf.mkdir()
+    locked(shelf, 0o555)  # type: ignore[operator]
+    said = balmer_as_anyone("run", str(run_file), "--folder", str(shelf / "out"), "--quiet")
+    assert said == f"balmer: no permission to write {shelf / 'out'}; change its rights or name another folder"
+    assert list(shelf.iterdir()) == []
+
+
+def test_a_run_that_may_not_be_gone_on_with(run_file: Path, tmp_path: Path, locked: object) -> None:
+    out = tmp_path / "out"
+    assert main(["run", str(run_file), "--until", "corpus", "--quiet"]) == 0
+    before = digests(out)
+    locked(out, 0o555)  # type: ignore[operator]
+    said = balmer_as_anyone("run", str(run_file), "--quiet")
+    assert said.startswith(f"balmer: no permission to write {out}")
+    assert digests(out) == before
+    out.chmod(0o755)
+    assert main(["run", str(run_file), "--until", "draws", "--quiet"]) == 0
 
 
 def test_a_disk_that_is_really_full(run_file: Path, tmp_path: Path) -> None:

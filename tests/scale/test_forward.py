@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from scale.batches import Budget
 from scale.forward import StandIn, block_list, residual_stream, streams
 from scale.language_model import LanguageModel
 
@@ -39,7 +40,7 @@ def test_nothing_above_the_highest_layer_asked_for_is_computed() -> None:
 
 def test_streams_of_several_layers_come_from_one_pass_in_batches() -> None:
     language_model = LanguageModel.wrap(make_model("llama"))
-    together = streams(language_model, TOKENS, [0, 2, 1, 3], batch=2)
+    together = streams(language_model, TOKENS, [0, 2, 1, 3], Budget(2 * TOKENS.shape[1]))
     assert together[0] is None
     for layer in (1, 2, 3):
         assert torch.allclose(together[layer], residual_stream(language_model, TOKENS, [layer])[0], atol=1e-6)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -66,10 +67,10 @@ def test_not_a_causal_model(copied: Path) -> None:
 
 
 def test_an_architecture_we_do_not_know(copied: Path) -> None:
-    from transformers import BloomConfig, BloomForCausalLM
+    from transformers import MambaConfig, MambaForCausalLM
 
-    BloomForCausalLM(BloomConfig(vocab_size=320, hidden_size=8, n_layer=1, n_head=1)).save_pretrained(copied)
-    refuse(copied, "architecture 'bloom' is not known to Balmer; it knows gpt2")
+    MambaForCausalLM(MambaConfig(vocab_size=320, hidden_size=8, num_hidden_layers=1)).save_pretrained(copied)
+    refuse(copied, "architecture 'mamba' is not known to Balmer: ")
 
 
 def test_a_tokenizer_that_does_not_match(tmp_path: Path) -> None:
@@ -96,3 +97,14 @@ def test_identity_is_content(copied: Path, model_folder: Path) -> None:
     config = json.loads((copied / "config.json").read_text(encoding="utf-8"))
     (copied / "config.json").write_text(json.dumps(config | {"rotary_pct": 0.5}), encoding="utf-8")
     assert model_identity(ModelConfig(path=str(copied))) != theirs
+
+
+def test_workers_that_load_at_once_leave_transformers_as_it_was(model_folder: Path) -> None:
+    """Loads that overlapped left transformers with embeddings that are never tied, in every model made afterwards."""
+    config = ModelConfig(path=str(model_folder), device="cpu")
+    with ThreadPoolExecutor(4) as pool:
+        loaded = list(pool.map(lambda _: load_language_model.function(config), range(12)))
+    assert len({id(language_model.model) for language_model in loaded}) == 12
+    for tied in (True, False):
+        model = make_model("gpt2", tie_word_embeddings=tied)
+        assert (model.lm_head.weight is model.transformer.wte.weight) is tied

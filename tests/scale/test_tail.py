@@ -84,11 +84,13 @@ def test_gradients_are_those_of_the_full_forward(kind: str, tied: bool) -> None:
     for component in everything(language_model):
         slots, offsets = Slots(model, component), offsets_for(language_model, component)
         leaf = offsets.clone().requires_grad_()
-        losses = Tail.at(language_model, TOKENS, component.start).losses([Stack(component, leaf)])
-        (found,) = torch.autograd.grad(losses.mean(dim=(1, 2)).sum(), leaf)
+        tail = Tail.at(language_model, TOKENS, component.start)
+        means = tail.minibatch_means(torch.arange(5).repeat(VARIANTS, 1), [Stack(component, leaf)])
+        (found,) = torch.autograd.grad(means.sum(), leaf)
+        assert torch.allclose(means, tail.losses([Stack(component, offsets)]).mean(dim=(1, 2)), atol=1e-5)
         for variant in range(VARIANTS):
             flat = slots.read() + offsets[variant]
-            expected = with_weights(slots, flat, lambda: plain_gradient(model, slots))
+            expected = with_weights(slots, flat, lambda slots=slots: plain_gradient(model, slots))
             assert expected.abs().max() > 0
             assert torch.allclose(found[variant], expected, rtol=1e-3, atol=2e-5 * expected.abs().max()), component.name
 
@@ -111,9 +113,9 @@ def test_every_variant_can_have_contexts_of_its_own() -> None:
     stack, index = Stack(head, offsets_for(language_model, head)), torch.tensor([[0, 3], [4, 4], [2, 1]])
     tail = Tail.at(language_model, TOKENS, 1)
     with torch.no_grad():
-        everywhere, own = tail.losses([stack]), tail.minibatch_losses(index, [stack])
+        everywhere, own = tail.losses([stack]), tail.minibatch_means(index, [stack])
     for variant in range(VARIANTS):
-        assert torch.allclose(own[variant], everywhere[variant][index[variant]], atol=1e-5)
+        assert torch.allclose(own[variant], everywhere[variant][index[variant]].mean(), atol=1e-5)
 
 
 def test_a_variant_without_offset_is_the_trained_model() -> None:
@@ -146,3 +148,19 @@ def test_a_subset_of_contexts_has_the_losses_of_those_contexts() -> None:
     tail, index = Tail.at(language_model, TOKENS, 1), torch.tensor([4, 1])
     with torch.no_grad():
         assert torch.allclose(tail.subset(index).losses(), tail.losses()[:, index], atol=1e-6)
+
+
+def test_in_lower_precision_small_offsets_are_not_swallowed() -> None:
+    """bfloat16 rounds weights to 8 bits; offsets far below that still act, because they are multiplied apart."""
+    exact = LanguageModel.wrap(make_model("gpt_neox"))
+    rounded = LanguageModel.wrap(make_model("gpt_neox").to(torch.bfloat16))
+    mlp = next(c for c in all_components(exact.model, exact.architecture) if c.name == "l2 mlp")
+    offsets = 3e-4 * offsets_for(exact, mlp)
+    changes = []
+    for language_model in (exact, rounded):
+        tail = Tail.at(language_model, TOKENS, 2)
+        leaf = offsets.clone().requires_grad_()
+        means = tail.minibatch_means(torch.arange(5).repeat(VARIANTS, 1), [Stack(mlp, leaf)])
+        changes.append(torch.autograd.grad(means.sum(), leaf)[0].flatten())
+        assert torch.isfinite(tail.losses([Stack(mlp, offsets)])).all()
+    assert torch.corrcoef(torch.stack(changes))[0, 1] > 0.99

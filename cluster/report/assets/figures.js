@@ -96,24 +96,38 @@ balmer.figures = (() => {
   /* Expression (negative) and suppression (positive) in blue and orange, which the colour-blind tell apart. */
   const diverging = () => [[0, colour("express")], [0.5, colour("level")], [1, colour("suppress")]];
 
+  /* Left of the map are heads, right of it what a block has beside them: rows are blocks, columns what they have in common. */
+  const COLUMNS = { mlp: "MLP", embed: "MLP", unembed: "MLP", attn: "attention", layer: "block" };
+
+  function place({ names, kinds, layers }, i) {
+    const row = layers[i] === null ? (kinds[i] in COLUMNS ? kinds[i] : "other") : String(layers[i]);
+    const within = names[i].replaceAll(new RegExp(`\\bl${layers[i]}(?=[a-z])`, "g"), "").split(`.${layers[i]}.`).pop();
+    return [row, COLUMNS[kinds[i]] ?? within];
+  }
+
   function grid(components, profile) {
+    const { names, kinds } = components;
     const layers = [...new Set(components.layers.filter((layer) => layer !== null))].sort((a, b) => a - b);
-    const rows = [...components.kinds.includes("embed") ? ["embed"] : [], ...layers.map(String), ...components.kinds.includes("unembed") ? ["unembed"] : []];
+    const places = names.map((_, i) => place(components, i));
+    const present = (row) => places.some((where) => where[0] === row) ? [row] : [];
+    const rows = [...present("embed"), ...layers.map(String), ...present("unembed"), ...present("other")];
     const heads = [...new Set(components.heads.filter((head) => head !== null))].sort((a, b) => a - b).map(String);
-    const empty = (columns) => rows.map(() => columns.map(() => null));
+    const columns = [...new Set(places.filter((_, i) => kinds[i] !== "head").map((where) => where[1]))];
+    const empty = (across) => rows.map(() => across.map(() => null));
     const head = { z: empty(heads), text: empty(heads) };
-    const block = { z: empty(["mlp"]), text: empty(["mlp"]) };
-    components.names.forEach((name, i) => {
-      const row = rows.indexOf(components.layers[i] === null ? components.kinds[i] : String(components.layers[i]));
-      const [side, column] = components.heads[i] === null ? [block, 0] : [head, heads.indexOf(String(components.heads[i]))];
-      side.z[row][column] = profile[i];
-      side.text[row][column] = name;
+    const block = { z: empty(columns), text: empty(columns) };
+    names.forEach((name, i) => {
+      const [row, column] = places[i];
+      const [side, at] = kinds[i] === "head" ? [head, heads.indexOf(String(components.heads[i]))] : [block, columns.indexOf(column)];
+      side.z[rows.indexOf(row)][at] = profile[i];
+      side.text[rows.indexOf(row)][at] = name;
     });
-    return { rows, heads, head, block };
+    return { rows, heads, head, columns, block };
   }
 
   function heatMap(components, profile, name) {
-    const { rows, heads, head, block } = grid(components, profile);
+    const { rows, heads, head, columns, block } = grid(components, profile);
+    const split = Math.min(0.8, Math.max(0.02, heads.length / (heads.length + columns.length)));
     const limit = Math.max(...profile.map((value) => Math.abs(value ?? 0)), 0.1);
     const labelled = components.names.length <= 60;
     const trace = (side, x, at) => ({
@@ -127,11 +141,11 @@ balmer.figures = (() => {
       caption: "Mean standardised susceptibility of the cluster's tokens. Blue, negative: the component helps these tokens more than average (expression). Orange, positive: less (suppression).",
       columns: { component: components.names, mean_standardised_susceptibility: profile },
       describe: () => ({
-        traces: [trace(head, heads, { showscale: false }), trace(block, ["MLP"], { xaxis: "x2" })],
+        traces: [trace(head, heads, { showscale: false }), trace(block, columns, { xaxis: "x2" })],
         layout: {
           showlegend: false, margin: { l: 60, r: 8, t: 6, b: 40 },
-          xaxis: { domain: [0, 0.8], title: "head", type: "category", showline: false, ticks: "", showgrid: false },
-          xaxis2: { domain: [0.83, 1], type: "category", showline: false, ticks: "", showgrid: false },
+          xaxis: { domain: [0, split], title: "head", type: "category", showline: false, ticks: "", showgrid: false },
+          xaxis2: { domain: [split + 0.03, 1], type: "category", showline: false, ticks: "", showgrid: false },
           yaxis: { title: "layer", type: "category", showline: false, ticks: "", showgrid: false },
         },
       }),

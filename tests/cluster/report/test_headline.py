@@ -28,3 +28,18 @@ def test_an_expectation_too_small_to_be_told_is_not_spelt_out() -> None:
     assert found["Clusters"].endswith("of 400 tokens; structureless data of the same size would give fewer than 0.001.")
     overview["clusters"]["expected_false"] = 0.25
     assert "would give about 0.25." in dict(findings(overview, Verdict("missing", "")))["Clusters"]
+
+
+def test_excluded_chains_and_equal_tokens_are_told_of_if_there_are_any() -> None:
+    overview: dict[str, Any] = {
+        "clusters": {"count": 3, "expected_false": None, "clustered_share": None},
+        "run": {"clustered_rows": 400},
+        "accuracy": None,
+        "support": {"tested": 0},
+        "components": {"excluded_chains": 0, "duplicates": 0},
+    }
+    assert {"Chains", "Duplicates"}.isdisjoint(dict(findings(overview, Verdict("missing", ""))))
+    overview["components"] = {"excluded_chains": 1, "duplicates": 46}
+    found = dict(findings(overview, Verdict("missing", "")))
+    assert found["Chains"] == "1 chain excluded from the ground truth."
+    assert found["Duplicates"] == "46 measured tokens with the very vector of another: the same text, measured twice."

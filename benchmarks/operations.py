@@ -1,0 +1,148 @@
+"""The operations that a job cannot do without, and how fast this machine does them.
+
+Counted are matrix products: for a draw's token losses the blocks from the component's own upwards and the unembedding;
+for a step of a chain the same forwards, the activations' gradients back to the component, and the gradient of its own
+weights. Attention is counted causal. What lies below the component is the same for all draws and is not counted.
+Rates are measured for each kind of product at the job's shapes; necessary operations over rates are the seconds
+that nothing built on these products goes below.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.jobs import Clock, Job, Outcome, Shape, shape_of
+
+Counts = Counter[str]
+MEASURED_SECONDS = 0.15
+
+
+def block_forward(shape: Shape, length: int) -> Counts:
+    """Floating-point operations of one block per token, by kind of product."""
+    width, inner = shape.width, shape.intermediate
+    linear = {"qkv": 6 * width**2, "dense": 2 * width**2, "up": 2 * width * inner, "down": 2 * width * inner}
+    return Counter({**linear, "attention": 2 * width * (length + 1)})
+
+
+def times(counts: Counts, factor: int) -> Counts:
+    return Counter({kind: factor * count for kind, count in counts.items()})
+
+
+def evaluation(shape: Shape, component: str, length: int) -> Counts:
+    """One token at one draw."""
+    blocks = shape.layers - start(shape, component)
+    return times(block_forward(shape, length), blocks) + Counter({"unembed": 2 * shape.width * shape.vocabulary})
+
+
+def block_backward(shape: Shape, length: int) -> Counts:
+    """Gradients of a block's activations: each linear product once, attention's two products twice."""
+    forward = block_forward(shape, length)
+    return forward + Counter({"attention": forward["attention"]})
+
+
+def step(shape: Shape, component: str, length: int) -> Counts:
+    """One token of a minibatch in one step of a chain."""
+    forward = evaluation(shape, component, length)
+    if component == "unembed":
+        return forward + Counter({"unembed": forward["unembed"]})  # the gradient of its weights
+    above = shape.layers - start(shape, component) - (component != "embed")
+    backward = times(block_backward(shape, length), above) + Counter({"unembed": forward["unembed"]})
+    return forward + backward + own_backward(shape, component, length)
+
+
+def own_backward(shape: Shape, component: str, length: int) -> Counts:
+    """Within the component's own block: gradients of its activations as far as needed, and of its weights."""
+    whole = block_forward(shape, length)
+    if component == "embed":
+        return Counter()
+    if component.endswith("mlp"):
+        return Counter({"up": whole["up"], "down": 2 * whole["down"]})
+    parts = {"qkv": whole["qkv"], "dense": 2 * whole["dense"], "attention": 2 * whole["attention"]}
+    return Counter({kind: count // shape.heads for kind, count in parts.items()})
+
+
+def start(shape: Shape, component: str) -> int:
+    if component == "embed":
+        return 0
+    if component == "unembed":
+        return shape.layers
+    layer = re.match(r"l(\d+)", component)
+    assert layer is not None, component
+    return int(layer[1])
+
+
+def necessary(job: Job) -> tuple[Counts, Counts]:
+    """Of all restricted chains of a job: sampling, and evaluation of L and of the measured tokens."""
+    shape, sampling, probing = shape_of(job.model), Counts(), Counts()
+    minibatch = job.batch * job.context_length
+    evaluated = (job.contexts + job.reference) * job.context_length
+    for component in job.components:
+        sampling += times(step(shape, component, job.context_length), job.chains * job.steps * minibatch)
+        probing += times(evaluation(shape, component, job.context_length), job.total_draws * evaluated)
+    return sampling, probing
+
+
+def least_seconds(counts: Counts, rates: dict[str, float]) -> float:
+    return sum(count / rates[kind] for kind, count in counts.items())
+
+
+def products(job: Job, rows: int) -> dict[str, tuple[float, Callable[[], torch.Tensor]]]:
+    """Per kind: operations of one call, and the call."""
+    shape, device = shape_of(job.model), job.device
+    pairs = {
+        "qkv": (shape.width, 3 * shape.width),
+        "dense": (shape.width, shape.width),
+        "up": (shape.width, shape.intermediate),
+        "down": (shape.intermediate, shape.width),
+        "unembed": (shape.width, shape.vocabulary),
+    }
+    found: dict[str, tuple[float, Callable[[], torch.Tensor]]] = {}
+    for kind, (inner, outer) in pairs.items():
+        left, right = torch.randn(rows, inner, device=device), torch.randn(outer, inner, device=device)
+        into = torch.empty(rows, outer, device=device)
+        found[kind] = (2.0 * rows * inner * outer, partial(torch.mm, left, right.T, out=into))
+    size, length = shape.width // shape.heads, job.context_length
+    query = torch.randn(rows // length * shape.heads, length, size, device=device)
+    scores = torch.empty(len(query), length, length, device=device)
+    operations = 2.0 * query.numel() * length
+    found["attention"] = (operations, partial(torch.bmm, query, query.mT, out=scores))
+    return found
+
+
+def rate(job: Job, operations: float, call: Callable[[], torch.Tensor]) -> float:
+    """Operations per second (CPU seconds on a CPU), the median of three."""
+    clock = Clock(job.device)
+    repeated(call, 1)
+    before = clock.now()
+    repeated(call, 3)
+    calls = 1 + int(MEASURED_SECONDS / max(clock.now() - before, 1e-6) * 3)
+    found = []
+    for _ in range(3):
+        before = clock.now()
+        repeated(call, calls)
+        found.append(operations * calls / (clock.now() - before))
+    return statistics.median(found)
+
+
+def repeated(call: Callable[[], torch.Tensor], calls: int) -> None:
+    for _ in range(calls):
+        call()
+
+
+def run(job: Job, model: Any, data: tuple[np.ndarray, np.ndarray], folder: Path) -> Outcome:
+    """The best of one minibatch's rows and four times as many, per kind, in place of seconds."""
+    started, best = time.perf_counter(), dict[str, float]()
+    for rows in (job.batch * job.context_length, 4 * job.batch * job.context_length):
+        for kind, (operations, call) in products(job, rows).items():
+            best[kind] = max(best.get(kind, 0.0), rate(job, operations, call))
+    return Outcome(seconds=best, wall=time.perf_counter() - started, bytes={})
