@@ -7,8 +7,9 @@ decoder of transformers whose blocks are a `ModuleList` that hands on one hidden
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -53,12 +54,20 @@ def replaced_blocks(language_model: LanguageModel, replace: Callable[[int, nn.Mo
         setattr(owner, name, blocks)
 
 
-def from_block(language_model: LanguageModel, start: int, hidden: torch.Tensor) -> Any:
-    """Within, the blocks below ``start`` are stand-ins that hand on ``hidden``."""
+def from_block(
+    language_model: LanguageModel,
+    start: int,
+    hidden: torch.Tensor | None,
+    others: Mapping[int, nn.Module] = MappingProxyType({}),
+) -> AbstractContextManager[None]:
+    """Within, the blocks below ``start`` are stand-ins that hand on ``hidden``; ``others`` replace blocks above."""
     as_tuple = language_model.behaviour.blocks_return_tuples
 
     def replace(index: int, block: nn.Module) -> nn.Module:
-        return StandIn(block, hidden, as_tuple) if index < start else block
+        if index < start:
+            assert hidden is not None
+            return StandIn(block, hidden, as_tuple)
+        return others.get(index, block)
 
     return replaced_blocks(language_model, replace)
 
