@@ -9,7 +9,15 @@ from aux.config import AuxConfig, UpsampleConfig
 from cluster.config import ClusterConfig
 from cluster.report.config import ReportConfig
 from eval.config import LeakageConfig
-from scale.config import CalibrateConfig, CorpusConfig, ModelConfig, ProbeConfig, SGLDConfig, TapsConfig
+from scale.config import (
+    CalibrateConfig,
+    CorpusConfig,
+    ModelConfig,
+    ProbeConfig,
+    SGLDConfig,
+    TapsConfig,
+    check_together,
+)
 from scale.errors import UserError
 
 
@@ -52,3 +60,4 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.workers < 0:
             raise UserError(f"workers must be 0 (one per processor core) or more, got {self.workers}")
+        check_together(self.sgld, self.probe)

@@ -16,7 +16,7 @@ from scale.config import ProbeConfig, SGLDConfig
 from scale.estimate import Parts
 from scale.forward import streams
 from scale.language_model import LanguageModel
-from scale.probe import Pool, probe_component, trained_losses
+from scale.probe import Source, probe_component, trained_losses
 from scale.susceptibilities import Sampled, sample_components
 from scale.tail import Tail
 
@@ -38,7 +38,7 @@ def settings(job: Job) -> SGLDConfig:
     )
 
 
-def probe(job: Job, model: LanguageModel, pools: list[Pool], contexts: np.ndarray) -> list[list[tuple[Parts, Parts]]]:
+def probe(job: Job, model: LanguageModel, pools: list[Source], contexts: np.ndarray) -> list[list[tuple[Parts, Parts]]]:
     """Per component and batch of contexts, both halves' parts at every draw of every chain."""
     probing = ProbeConfig(draws="shared", draws_per_document=job.total_draws, seed=job.seed)
     found: list[list[tuple[Parts, Parts]]] = [[] for _ in pools]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -33,7 +34,10 @@ class ChainKey:
 
 @dataclass(frozen=True)
 class Draws:
-    """One chain's draws: offsets (draws, parameters) from the trained weights, L at each, and the minibatch trace."""
+    """One chain's draws: offsets (draws, parameters) from the trained weights, L at each, and the minibatch trace.
+
+    Of `scale.directions` they are directions, and the trace is their lengths.
+    """
 
     offsets: Sequence[np.ndarray] | np.ndarray
     loss: np.ndarray
@@ -72,6 +76,17 @@ def stacks_of(keys: Sequence[ChainKey], offsets: torch.Tensor) -> list[Stack]:
     return stacks
 
 
+def means_and_slopes(
+    tail: Tail, index: torch.Tensor, keys: Sequence[ChainKey], offsets: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean loss of every chain on contexts of its own, ``index`` (chains, batch), and its gradient."""
+    with torch.enable_grad():
+        leaf = offsets.detach().requires_grad_()
+        means = tail.minibatch_means(index, stacks_of(keys, leaf))
+        (slopes,) = torch.autograd.grad(means.sum(), leaf)
+    return means.detach(), slopes
+
+
 class MinibatchGradient:
     """Losses and gradients of a group of chains, each on a fresh minibatch of its own."""
 
@@ -94,12 +109,8 @@ class MinibatchGradient:
         losses, slopes = offsets.new_empty(len(offsets)), torch.empty_like(offsets)
 
         def some(begin: int, end: int) -> None:
-            with torch.enable_grad():
-                leaf = offsets[begin:end].detach().requires_grad_()
-                stacks = stacks_of(self.keys[begin:end], leaf)
-                means = self.tail.minibatch_means(index[begin:end], stacks)
-                (slope,) = torch.autograd.grad(means.sum(), leaf)
-            losses[begin:end], slopes[begin:end] = means.detach(), slope
+            part = slice(begin, end)
+            losses[part], slopes[part] = means_and_slopes(self.tail, index[part], self.keys[part], offsets[part])
 
         tokens = index.shape[1] * self.tail.tokens.shape[1]
         self.budget.ranges(len(offsets), lambda: self.budget.variants(tokens, offsets.shape[1]), some)
@@ -158,8 +169,8 @@ class ChainGroup:
             torch.Generator(device).manual_seed(seed_for(settings.seed, key.component.name, key.chain)) for key in keys
         ]
         self.reference = reference_of(pool, settings)
-        parameters = size_of(keys[0].component, pool.language_model.parameters)
-        self.langevin = Langevin(settings, parameters, generators, device)
+        self.width = size_of(keys[0].component, pool.language_model.parameters)
+        self.langevin = Langevin(settings, self.width, generators, device)
         self.gradient: Gradient = MinibatchGradient(keys, pool, settings.batch_contexts, generators, budget)
         self.loss = np.full((len(keys), settings.draws), np.nan)
 
@@ -185,13 +196,36 @@ class ChainGroup:
         self.loss[:] = state["draw_loss"].numpy()
 
 
-def draw_chains(keys: Sequence[ChainKey], pool: Tail, settings: SGLDConfig, budget: Budget) -> list[Draws]:
-    """Chains kept in memory, for models that are there already."""
-    group = ChainGroup(keys, pool, settings, budget)
-    offsets = np.empty((len(keys), settings.draws, group.langevin.offsets.shape[1]), settings.storage)
+class Group(Protocol):
+    """Draws of several chains on their way: what `ChainGroup` is, and whatever else makes draws."""
+
+    keys: list[ChainKey]
+    settings: SGLDConfig
+    #: L at the draws, (chains, draws); NaN before they are made.
+    loss: np.ndarray
+    #: Numbers in a draw; 0 if nothing is kept of it but L.
+    width: int
+
+    def run(
+        self, keep: Callable[[int, np.ndarray], None], checkpoint: Callable[[], None] | None = None
+    ) -> torch.Tensor: ...
+
+    def state(self) -> dict[str, torch.Tensor]: ...
+
+    def restore(self, state: dict[str, torch.Tensor]) -> None: ...
+
+
+def in_memory(group: Group) -> list[Draws]:
+    """Run to the end, with all draws kept in memory: for models that are there already."""
+    offsets = np.empty((len(group.keys), group.settings.draws, group.width), group.settings.storage)
 
     def keep(index: int, draws: np.ndarray) -> None:
         offsets[:, index] = draws
 
     traces = group.run(keep).numpy()
     return [Draws(*one) for one in zip(offsets, group.loss, traces, strict=True)]
+
+
+def draw_chains(keys: Sequence[ChainKey], pool: Tail, settings: SGLDConfig, budget: Budget) -> list[Draws]:
+    """Chains kept in memory."""
+    return in_memory(ChainGroup(keys, pool, settings, budget))

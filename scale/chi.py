@@ -23,8 +23,9 @@ from scale.draws import component_named, half_chains, read_draws
 from scale.duplicates import Duplicates
 from scale.engine import Item, Workspace, per_worker
 from scale.estimate import Estimator, assemble
+from scale.gradient_probe import source
 from scale.language_model import LanguageModel, load_language_model
-from scale.probe import Pool, probe_document
+from scale.probe import Source, probe_document
 from scale.reliability import PartMoments, PartStatistics
 from scale.store import Shards, read_manifest, read_table, shard_name, write_table
 
@@ -32,35 +33,37 @@ MEASURED = ("truth", "heldout")
 PARTS = ("covariance", "shift", "full")
 
 
-def load_pool(
-    draws: Path, language_model: LanguageModel, component: str, chains: list[list[dict[str, Any]]], trained: float
-) -> Pool:
-    read = [[read_draws(draws, row) for row in half] for half in chains]
-    return Pool(
-        component_named(language_model, component),
-        ([d.offsets for d in read[0]], [d.offsets for d in read[1]]),
-        (np.stack([d.loss for d in read[0]]) - trained, np.stack([d.loss for d in read[1]]) - trained),
-    )
+def load_source(
+    draws: Path,
+    language_model: LanguageModel,
+    component: str,
+    chains: list[list[dict[str, Any]]],
+    trained: float,
+    settings: SGLDConfig,
+) -> Source:
+    first, second = ([read_draws(draws, row) for row in half] for half in chains)
+    numbers = ([row["chain"] for row in chains[0]], [row["chain"] for row in chains[1]])
+    return source(component_named(language_model, component), (first, second), numbers, trained, settings)
 
 
 @dataclass(frozen=True)
 class Pools:
     """All components that can be measured, the unrestricted chain, and the names of those that cannot."""
 
-    components: list[Pool]
-    full: Pool
+    components: list[Source]
+    full: Source
     failed: list[str]
 
 
 @per_worker
-def load_pools(draws: Path, model: ModelConfig) -> Pools:
+def load_pools(draws: Path, model: ModelConfig, sgld: SGLDConfig) -> Pools:
     language_model = load_language_model(model)
     facts, chains = read_manifest(draws).facts, read_table(draws / "chains.parquet")
     usable, failed = [], []
     for name in [*facts["components"], FULL]:
         halves = half_chains(chains, name)
         if all(halves):
-            usable.append(load_pool(draws, language_model, name, halves, facts["trained_loss"]))
+            usable.append(load_source(draws, language_model, name, halves, facts["trained_loss"], sgld))
         else:
             failed.append(name)
     assert FULL not in failed, "the draws stage refuses that"
@@ -70,10 +73,15 @@ def load_pools(draws: Path, model: ModelConfig) -> Pools:
 
 @memory_explained()
 def measure(
-    corpus: Path, draws: Path, model: ModelConfig, settings: ProbeConfig, documents: tuple[int, ...]
+    corpus: Path,
+    draws: Path,
+    model: ModelConfig,
+    sgld: SGLDConfig,
+    settings: ProbeConfig,
+    documents: tuple[int, ...],
 ) -> Mapping[str, np.ndarray]:
     """Work item: the parts of the susceptibilities of some documents."""
-    language_model, pools = load_language_model(model), load_pools(draws, model)
+    language_model, pools = load_language_model(model), load_pools(draws, model, sgld)
     rows = read_rows(corpus, MEASURED)
     owners = rows.contexts["document"].to_numpy()
     budget = remembered_budget(language_model.device, model.batch_tokens)
@@ -135,12 +143,19 @@ def make(work: Workspace, model: ModelConfig, sgld: SGLDConfig, settings: ProbeC
         Item(
             shard_name(index),
             measure,
-            {"corpus": corpus, "draws": draws, "model": model, "settings": settings, "documents": group},
+            {
+                "corpus": corpus,
+                "draws": draws,
+                "model": model,
+                "sgld": sgld,
+                "settings": settings,
+                "documents": group,
+            },
         )
         for index, group in enumerate(document_groups(rows.contexts, settings.documents_per_shard))
     ]
     work.engine.run(items, work.folder, "documents", work.progress)
-    pools = load_pools(draws, model)
+    pools = load_pools(draws, model, sgld)
     for name in pools.failed:
         work.progress.say(f"  {name}: too few chains survived; it has no susceptibilities")
     mean_phi = np.array([pool.mean_phi for pool in pools.components])
@@ -152,12 +167,14 @@ def make(work: Workspace, model: ModelConfig, sgld: SGLDConfig, settings: ProbeC
     table = component_table(draws, pools, statistics, sgld.nbeta)
     write_table(work.folder / "rows.parquet", rows.table())
     write_table(work.folder / "components.parquet", table)
+    plain = sgld.estimator == "plain"
     return {
         "tokens": rows.count,
         "components": len(table),
         "failed": pools.failed,
         "duplicates": duplicates,
-        "evaluations": rows.count * (len(table) + 1) * settings.draws_per_document,
+        "estimator": sgld.estimator,
+        "evaluations": rows.count * (len(table) + 1) * settings.draws_per_document * (1 if plain else 2),
         "median_reliability": float(np.median(table["reliability"].to_numpy())),
     }
 

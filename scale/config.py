@@ -97,15 +97,19 @@ class SGLDConfig:
 
     Args:
         components: Names ("l3h1", "l3 mlp", "embed"), unions ("l3h0 + l3h1"), or groups ("heads", "mlps", "all").
+        estimator: "plain" takes the covariance over draws of the sampler. "gaussian-gradient" takes N(w*, I/γ) for the
+            posterior, which it is where the loss holds little of it, and gradients at draws of it: no chain, no steps;
+            far more reliable for the same cost (docs/estimators.md).
         sampler: "rmsprop-sgld" preconditions by the running gradient scale, "sgld" does not. "gaussian" is a control:
             the draws of rmsprop-sgld, each replaced by isotropic noise of the same norm.
         step_size: ε, as in devinterp: drift ε/2, noise sqrt(ε).
         nbeta: nβ, the weight of the loss; 0 is a control without loss, whose preconditioner is 1 / rmsprop_stability.
         localization: γ, the pull towards the trained weights.
         batch_contexts: Contexts in one minibatch.
-        chains: Independent chains per component; half of them make one measurement, half the other.
+        chains: Independent chains per component; half of them make one measurement, half the other. For gradients: as
+            many streams of independent draws.
         burn_in: Steps before the first draw.
-        draws: Draws kept per chain.
+        draws: Draws kept per chain; for gradients in pairs of opposite sign.
         steps_between_draws: Steps from one draw to the next.
         pool_contexts: Contexts (from the truth split) that the sampler's minibatches are taken from.
         reference_contexts: Contexts of that pool on which L is evaluated at every draw.
@@ -118,6 +122,7 @@ class SGLDConfig:
     """
 
     components: tuple[str, ...] = ("all",)
+    estimator: Literal["plain", "gaussian-gradient"] = "plain"
     sampler: Literal["rmsprop-sgld", "sgld", "gaussian"] = "rmsprop-sgld"
     step_size: float = 1e-3
     nbeta: float = 30.0
@@ -151,6 +156,9 @@ class SGLDConfig:
         require(0 <= self.rmsprop_decay < 1, f"sgld.rmsprop_decay must lie in [0, 1), got {self.rmsprop_decay}")
         require(self.rmsprop_stability > 0, f"sgld.rmsprop_stability must be positive, got {self.rmsprop_stability}")
         require(bool(self.components), 'sgld.components is empty; name components or a group such as "all"')
+        if self.estimator == "gaussian-gradient":
+            require(self.draws % 2 == 0, f"sgld.draws must be even, draws come in pairs of two signs; got {self.draws}")
+            require(self.localization > 0, "sgld.localization must be positive for sgld.estimator: gaussian-gradient")
 
     @property
     def total_steps(self) -> int:
@@ -165,13 +173,16 @@ class ProbeConfig:
     Args:
         draws: "per-document" probes each document at its own random subset of the draws, so that errors are independent
             between documents; "shared" probes all at the same subset, as the published runs do.
-        draws_per_document: Size of that subset, over all chains; half of it from either half of the chains.
+        draws_per_document: Size of that subset, over all chains; half of it from either half of the chains. A draw of
+            `sgld.estimator: gaussian-gradient` takes two evaluations.
+        difference_step: Step of its central differences, in standard deviations of the posterior.
         documents_per_shard: Documents in one work item.
         seed: Chooses the subsets.
     """
 
     draws: Literal["per-document", "shared"] = "per-document"
     draws_per_document: int = 40
+    difference_step: float = 0.3
     documents_per_shard: int = 8
     seed: int = 0
 
@@ -180,10 +191,20 @@ class ProbeConfig:
             self.draws_per_document >= 4 and self.draws_per_document % 2 == 0,
             f"probe.draws_per_document must be even and at least 4, got {self.draws_per_document}",
         )
+        require(self.difference_step > 0, f"probe.difference_step must be positive, got {self.difference_step}")
         require(
             self.documents_per_shard >= 1,
             f"probe.documents_per_shard must be at least 1, got {self.documents_per_shard}",
         )
+
+
+def check_together(sgld: SGLDConfig, probe: ProbeConfig) -> None:
+    """What the draws and their use ask of each other."""
+    require(
+        sgld.estimator == "plain" or probe.draws_per_document % 4 == 0,
+        f"probe.draws_per_document must be a multiple of 4 for sgld.estimator: {sgld.estimator} (pairs, in two "
+        f"halves), got {probe.draws_per_document}",
+    )
 
 
 @dataclass(frozen=True)

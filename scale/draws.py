@@ -15,11 +15,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from scale.batches import Budget, memory_explained, remembered_budget
-from scale.chains import ChainGroup, ChainKey, Draws, grouped, loss_at_trained_weights, reference_of
+from scale.chains import ChainKey, Draws, grouped, loss_at_trained_weights, reference_of
 from scale.components import FULL, Component, full, select
 from scale.config import ModelConfig, SGLDConfig
 from scale.corpus import split_tokens
 from scale.diagnostics import mixing
+from scale.directions import group_of
 from scale.drawfile import DrawFile, create, slice_name
 from scale.engine import Item, Workspace, per_worker
 from scale.errors import UserError
@@ -86,13 +87,14 @@ def sample(
     language_model = load_language_model(model)
     keys = [ChainKey(component_named(language_model, name), chain) for name, chain in chains]
     pool = pool_tail(corpus, model, keys[0].component.start, settings.pool_contexts)
-    group = ChainGroup(keys, pool, settings, remembered_budget(language_model.device, model.batch_tokens))
+    group = group_of(keys, pool, settings, remembered_budget(language_model.device, model.batch_tokens))
     saved = folder / CHECKPOINT
     if saved.exists():
         group.restore(load_file(saved))
-    else:
+    elif group.width:
         create_files(folder, keys, language_model, settings)
-    files = [DrawFile(folder / chain_file(key.component.name, key.chain), "r+") for key in keys]
+    names = [chain_file(key.component.name, key.chain) for key in keys] if group.width else []
+    files = [DrawFile(folder / name, "r+") for name in names]
 
     def keep(index: int, draws: np.ndarray) -> None:
         for file, row in zip(files, draws, strict=True):
@@ -114,9 +116,10 @@ def sample(
 def read_draws(folder: Path, row: Mapping[str, Any]) -> Draws:
     """A stored chain, named by its row in ``chains.parquet``; the draws stay on disk until they are used."""
     place = shard_path(folder, row["shard"])
-    file = DrawFile(place / chain_file(row["component"], row["chain"]))
+    path = place / chain_file(row["component"], row["chain"])
     loss, trace = (read_array(place / f"{key}.npy")[row["place"]] for key in ("loss", "trace"))
-    return Draws(file, loss, trace)
+    kept = path.exists() or row["component"] != FULL  # of the full model there may be nothing but L
+    return Draws(DrawFile(path) if kept else [], loss, trace)
 
 
 def chain_rows(

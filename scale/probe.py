@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -25,6 +26,34 @@ from scale.variants import Stack
 HALVES = 2
 
 
+def mean_of(phi: tuple[np.ndarray, np.ndarray]) -> float:
+    """E_C[φ] over all draws of both halves.
+
+    One number for both: it scales a whole column, and the error of two numbers would scale the large part that all
+    columns share, E_full[l_t - L], into a direction of its own with opposite signs in the two halves.
+    """
+    return float(np.concatenate([half.ravel() for half in phi]).mean())
+
+
+class Source(Protocol):
+    """What is known of one component's posterior, in two independent halves, and how tokens are measured with it."""
+
+    @property
+    def component(self) -> Component: ...
+
+    @property
+    def phi(self) -> tuple[np.ndarray, np.ndarray]:
+        """L(w) - L(w*) at the draws of each half, (chains, draws)."""
+
+    @property
+    def mean_phi(self) -> float: ...
+
+    def parts(
+        self, tail: Tail, half: int, document: int, baseline: np.ndarray, settings: ProbeConfig, budget: Budget
+    ) -> Parts:
+        """One half's measurement of the tokens of ``tail``, contexts of one document; ``baseline`` is l_t(w*)."""
+
+
 @dataclass(frozen=True)
 class Pool:
     """The usable draws of one component, in two halves of independent chains.
@@ -39,12 +68,7 @@ class Pool:
 
     @property
     def mean_phi(self) -> float:
-        """E_C[φ] over all draws of both halves.
-
-        One number for both: it scales a whole column, and the error of two numbers would scale the large part that all
-        columns share, E_full[l_t - L], into a direction of its own with opposite signs in the two halves.
-        """
-        return float(np.concatenate([phi.ravel() for phi in self.phi]).mean())
+        return mean_of(self.phi)
 
     def pick(self, half: int, count: int, generator: np.random.Generator) -> np.ndarray:
         """A random subset of one half's draws, without repetition, as flat indices into (chains, draws)."""
@@ -56,6 +80,13 @@ class Pool:
         chain, draw = np.divmod(chosen, self.phi[half].shape[1])
         rows = [self.offsets[half][c][d] for c, d in zip(chain, draw, strict=True)]
         return np.stack(rows).astype(np.float32, copy=False)
+
+    def parts(
+        self, tail: Tail, half: int, document: int, baseline: np.ndarray, settings: ProbeConfig, budget: Budget
+    ) -> Parts:
+        generator = subset_generator(self.component.name, document, half, settings)
+        chosen = self.pick(half, settings.draws_per_document // HALVES, generator)
+        return probe_half(tail, self, half, chosen, baseline, budget).result()
 
 
 def subset_generator(component: str, document: int, half: int, settings: ProbeConfig) -> np.random.Generator:
@@ -89,15 +120,11 @@ def probe_half(tail: Tail, pool: Pool, half: int, chosen: np.ndarray, baseline: 
 
 
 def probe_component(
-    tail: Tail, pool: Pool, document: int, baseline: np.ndarray, settings: ProbeConfig, budget: Budget
+    tail: Tail, pool: Source, document: int, baseline: np.ndarray, settings: ProbeConfig, budget: Budget
 ) -> tuple[Parts, Parts]:
     """Both halves of one component's parts for the tokens of ``tail``; ``baseline`` is l_t(w*)."""
-    halves = []
-    for half in range(HALVES):
-        generator = subset_generator(pool.component.name, document, half, settings)
-        chosen = pool.pick(half, settings.draws_per_document // HALVES, generator)
-        halves.append(probe_half(tail, pool, half, chosen, baseline, budget).result())
-    return halves[0], halves[1]
+    first, second = (pool.parts(tail, half, document, baseline, settings, budget) for half in range(HALVES))
+    return first, second
 
 
 @dataclass(frozen=True)
@@ -117,8 +144,8 @@ def probe_document(
     language_model: LanguageModel,
     tokens: np.ndarray,
     document: int,
-    pools: Sequence[Pool],
-    full: Pool | None,
+    pools: Sequence[Source],
+    full: Source | None,
     settings: ProbeConfig,
     budget: Budget | None = None,
 ) -> Measured:
@@ -140,8 +167,8 @@ def probe_contexts(
     language_model: LanguageModel,
     tokens: np.ndarray,
     document: int,
-    pools: Sequence[Pool],
-    full: Pool | None,
+    pools: Sequence[Source],
+    full: Source | None,
     settings: ProbeConfig,
     budget: Budget,
 ) -> Measured:

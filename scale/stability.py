@@ -41,6 +41,12 @@ def too_large(
     key: str, what: str, component: Component, pool: Tail, settings: SGLDConfig, trained_loss: float, budget: Budget
 ) -> str:
     """What is said of a step size at which ``what`` diverged; ``key`` is how the user calls the step size."""
+    if settings.estimator != "plain":
+        section = key.rpartition(".")[0]
+        return (
+            f"{section}.localization: at {settings.localization:g} the loss at draws of {what} is no number, or more "
+            f"than {settings.runaway:g} nats above the trained one; use a larger {section}.localization"
+        )
     step = largest_stable_step(component, pool, settings, trained_loss, budget)
     if step is None:
         smallest = settings.step_size / DIVISORS[-1]

@@ -12,14 +12,16 @@ import torch
 from torch import nn
 
 from scale.batches import Budget, memory_explained
-from scale.chains import Draws, draw_chains, grouped, loss_at_trained_weights, reference_of
+from scale.chains import Draws, grouped, in_memory, loss_at_trained_weights, reference_of
 from scale.components import Component, full, select
-from scale.config import ProbeConfig, SGLDConfig
+from scale.config import ProbeConfig, SGLDConfig, check_together
 from scale.diagnostics import chain_statistics
+from scale.directions import group_of
 from scale.errors import UserError
 from scale.estimate import Estimator, assemble, reliability
+from scale.gradient_probe import source
 from scale.language_model import LanguageModel, borrowed
-from scale.probe import Measured, Pool, probe_document
+from scale.probe import Measured, Source, probe_document
 from scale.reliability import PartMoments, PartStatistics
 from scale.stability import too_large
 from scale.tail import Tail
@@ -67,10 +69,14 @@ class Sampled:
     trained_loss: float
     settings: SGLDConfig
 
+    def numbers(self, half: int) -> list[int]:
+        """The chains of one half that have not diverged."""
+        count = len(self.chains)
+        own = range(count // 2) if half == 0 else range(count // 2, count)
+        return [k for k in own if not self.chains[k].diverged(self.trained_loss, self.settings.runaway)]
+
     def usable(self, half: int) -> list[Draws]:
-        middle = len(self.chains) // 2
-        chains = self.chains[:middle] if half == 0 else self.chains[middle:]
-        return [c for c in chains if not c.diverged(self.trained_loss, self.settings.runaway)]
+        return [self.chains[k] for k in self.numbers(half)]
 
     @property
     def kept(self) -> list[Draws]:
@@ -84,13 +90,11 @@ class Sampled:
         lost = len(self.chains) - len(self.kept)
         return f"{lost} of {len(self.chains)} chains diverged at step size {self.settings.step_size:g}"
 
-    def pool(self) -> Pool:
+    def pool(self) -> Source:
         if self.failure:
             raise UserError(f"{self.component.name}: {self.failure}; use a smaller sampler.step_size")
-        halves = (self.usable(0), self.usable(1))
-        phi = [np.stack([c.loss for c in half]) - self.trained_loss for half in halves]
-        offsets = [[c.offsets for c in half] for half in halves]
-        return Pool(self.component, (offsets[0], offsets[1]), (phi[0], phi[1]))
+        halves, numbers = (self.usable(0), self.usable(1)), (self.numbers(0), self.numbers(1))
+        return source(self.component, halves, numbers, self.trained_loss, self.settings)
 
     def statistics(self) -> dict[str, Any]:
         """What the chains that are left say of the component; NaN if none is."""
@@ -140,7 +144,7 @@ def sample_components(
         start = keys[0].component.start
         if start not in pools:  # one layer's hidden states at a time, besides the tokens themselves
             pools = {0: pools[0], start: Tail.at(language_model, ids, start, budget)}
-        for key, draws in zip(keys, draw_chains(keys, pools[start], settings, budget), strict=True):
+        for key, draws in zip(keys, in_memory(group_of(keys, pools[start], settings, budget)), strict=True):
             found[key.component.name].append(draws)
     return [Sampled(component, found[component.name], trained, settings) for component in components]
 
@@ -208,6 +212,7 @@ def susceptibilities(
         seed: Everything random follows from it.
     """
     settings, probing = replace(sampler or SGLDConfig(), seed=seed), replace(probe or ProbeConfig(), seed=seed)
+    check_together(settings, probing)
     ids, data = as_contexts("contexts", contexts, model), as_contexts("reference", reference, model)
     with borrowed(model, compile) as language_model, memory_explained():
         parts = select(model, language_model.architecture, components)

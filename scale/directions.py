@@ -1,0 +1,111 @@
+"""Draws for the estimator `gaussian-gradient`: where X ~ N(0, I/γ), the gradient of L on all reference contexts.
+
+No chain: draws are independent, in pairs ±X. A draw that is kept is the direction v = ∇L(w* + X)/γ, scaled to unit mean
+square so that any precision holds it; its length is kept apart. X itself is not kept, it follows from its seed. Of the
+full model only L is kept: nothing but its mean and its shift is asked of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from scale.batches import Budget
+from scale.chains import ChainGroup, ChainKey, Group, mean_losses, means_and_slopes, reference_of
+from scale.config import SGLDConfig
+from scale.gaussian import TINY, normal
+from scale.seeds import seed_for
+from scale.tail import Tail
+from scale.variants import size_of
+
+
+def point(component: str, chain: int, pair: int, parameters: int, settings: SGLDConfig, device: str) -> torch.Tensor:
+    """X of one pair: offsets from the trained weights, (parameters,)."""
+    seed = seed_for(settings.seed, component, chain, "pair", pair)
+    return settings.localization**-0.5 * normal(parameters, seed, device)
+
+
+def mean_gradients(
+    tail: Tail, keys: Sequence[ChainKey], offsets: torch.Tensor, budget: Budget
+) -> tuple[np.ndarray, torch.Tensor]:
+    """L on all contexts at every chain's weights, and its gradient: (chains,) float64 and (chains, parameters)."""
+    contexts, length = tail.tokens.shape
+    losses, slopes = np.zeros(len(offsets)), torch.zeros_like(offsets)
+
+    def some_contexts(first: int, last: int) -> None:
+        within = tail.subset(torch.arange(first, last, device=tail.tokens.device))
+        index = torch.arange(last - first, device=tail.tokens.device)
+        means, own = offsets.new_empty(len(offsets)), torch.empty_like(offsets)
+
+        def some(begin: int, end: int) -> None:
+            part = slice(begin, end)
+            every = index.repeat(end - begin, 1)
+            means[part], own[part] = means_and_slopes(within, every, keys[part], offsets[part])
+
+        budget.ranges(len(offsets), lambda: budget.variants(within.tokens.numel(), offsets.shape[1]), some)
+        share = (last - first) / contexts
+        np.add(losses, share * means.double().cpu().numpy(), out=losses)
+        slopes.add_(own, alpha=share)
+
+    budget.ranges(contexts, lambda: budget.variants(length), some_contexts, "contexts")
+    return losses, slopes
+
+
+class DirectionGroup:
+    """Directions of a group of chains on their way; what is called a chain is a stream of independent draws."""
+
+    def __init__(self, keys: Sequence[ChainKey], pool: Tail, settings: SGLDConfig, budget: Budget) -> None:
+        self.keys, self.settings, self.budget = list(keys), settings, budget
+        self.reference = reference_of(pool, settings)
+        self.parameters = size_of(keys[0].component, pool.language_model.parameters)
+        self.keeps_directions = keys[0].component.kind != "full"
+        self.width = self.parameters if self.keeps_directions else 0
+        self.loss = np.full((len(keys), settings.draws), np.nan)
+        self.lengths = np.ones((len(keys), settings.draws))
+        self.pairs = 0
+
+    def points(self, pair: int) -> torch.Tensor:
+        device = self.reference.tokens.device.type
+        return torch.stack(
+            [point(k.component.name, k.chain, pair, self.parameters, self.settings, device) for k in self.keys]
+        )
+
+    def run(
+        self, keep: Callable[[int, np.ndarray], None], checkpoint: Callable[[], None] | None = None
+    ) -> torch.Tensor:
+        """To the end; ``keep`` receives every direction (chains, parameters). Returns their lengths."""
+        every = self.settings.checkpoint_every
+        while 2 * self.pairs < self.settings.draws:
+            offsets = self.points(self.pairs)
+            for sign, index in ((1, 2 * self.pairs), (-1, 2 * self.pairs + 1)):
+                self.draw(index, sign * offsets, keep)
+            self.pairs += 1
+            if checkpoint is not None and every and self.pairs % every == 0:
+                checkpoint()
+        return torch.from_numpy(self.lengths)
+
+    def draw(self, index: int, offsets: torch.Tensor, keep: Callable[[int, np.ndarray], None]) -> None:
+        if not self.keeps_directions:
+            self.loss[:, index] = mean_losses(self.reference, self.keys, offsets, self.budget)
+            return
+        self.loss[:, index], slopes = mean_gradients(self.reference, self.keys, offsets, self.budget)
+        norms = torch.linalg.vector_norm(slopes, dim=1)
+        self.lengths[:, index] = norms.double().cpu().numpy() / self.settings.localization
+        units = slopes * (self.parameters**0.5 / norms.clamp_min(TINY))[:, None]
+        keep(index, units.to(getattr(torch, self.settings.storage)).cpu().numpy())
+
+    def state(self) -> dict[str, torch.Tensor]:
+        arrays = {"draw_loss": self.loss, "lengths": self.lengths, "pairs": np.array(self.pairs)}
+        return {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
+        self.loss[:], self.lengths[:] = state["draw_loss"].numpy(), state["lengths"].numpy()
+        self.pairs = int(state["pairs"])
+
+
+def group_of(keys: Sequence[ChainKey], pool: Tail, settings: SGLDConfig, budget: Budget) -> Group:
+    """What makes the draws that the estimator asks for."""
+    kind = ChainGroup if settings.estimator == "plain" else DirectionGroup
+    return kind(keys, pool, settings, budget)
