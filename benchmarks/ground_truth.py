@@ -20,7 +20,7 @@ from pathlib import Path
 
 from benchmarks.jobs import SHAPES, Job, few, shape_of, spread
 from benchmarks.operations import Counts, least_seconds, necessary
-from benchmarks.sides import OURS, Jobs, Measured, Spread, compare, fresh, kind_of, repeat, seconds, sides
+from benchmarks.sides import Jobs, Measured, Spread, compare, fresh, repeat, seconds, sides
 
 #: Per shape: measured contexts, draws per chain, heads per layer (None: all), whether the unrestricted chain runs.
 PLANS: dict[str, tuple[int, int, int | None, bool]] = {
@@ -89,8 +89,6 @@ def memory(jobs: Jobs) -> dict[str, dict[str, dict[str, float]]]:
     short: Measured = {"components": middle, "chains": 2, "between": 1, "burn_in": 0, "full": False}
     found = {"one forward and backward": {"": fresh("plain", replace(jobs["ours"], **short))["peak"]}}
     for side, job in jobs.items():
-        if job.compile:
-            continue  # its compiler's memory would be counted
         found[side] = {f"{2 * n} draws": fresh(side, replace(job, **short, draws=n))["peak"] for n in (5, 50)}
     return found
 
@@ -101,7 +99,7 @@ def disk(jobs: Jobs, found: list[Measured]) -> dict[str, dict[str, int]]:
     for side, job in jobs.items():
         sizes = found[0][side]["bytes"]
         tokens, draws = LARGE_TOKENS / job.tokens, LARGE_DRAWS / job.total_draws
-        kept = 1.0 if kind_of(side) == OURS else draws  # devinterp keeps every token's loss at every draw
+        kept = 1.0 if side == "ours" else draws  # devinterp keeps every token's loss at every draw
         large = sizes["per draw"] * draws + sizes["per token"] * tokens * kept
         result[side] = {**sizes, "per component, large": int(large / len(job.components))}
     return result
@@ -109,7 +107,7 @@ def disk(jobs: Jobs, found: list[Measured]) -> dict[str, dict[str, int]]:
 
 def measure(options: argparse.Namespace) -> Measured:
     job = plan(options)
-    jobs = sides(job, options.fused, options.compile)
+    jobs = sides(job, options.fused)
     found = repeat(jobs, options.repeats)
     result: Measured = {
         "job": asdict(job),
@@ -153,7 +151,7 @@ def lines(result: Measured) -> list[str]:
 
 
 def block(title: str, values: Mapping[str, object]) -> list[str]:
-    return [title, *(f"  {name:<40}{value}" for name, value in values.items())] if values else []
+    return [title, *(f"  {name:<32}{value}" for name, value in values.items())] if values else []
 
 
 def amounts(values: Mapping[str, float], layout: str, unit: float = 1) -> str:
@@ -175,7 +173,6 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4, help="steps of the chains whose steps per second are taken")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--precision", default="highest", choices=("highest", "high"), help="high: TF32 on a GPU")
-    parser.add_argument("--compile", action="store_true", help="both sides also with torch.compile")
     parser.add_argument("--fused", action="store_true", help="devinterp also with a fused loss in place of its own")
     parser.add_argument("--no-full", action="store_true", help="leave the unrestricted chain out")
     parser.add_argument("--no-memory", action="store_true")

@@ -78,7 +78,6 @@ class Job:
     device: str = "cpu"
     threads: int = 1
     precision: str = "highest"
-    compile: bool = False
     peer_loss: str = "default"
     seed: int = 0
     keep_traces: bool = False

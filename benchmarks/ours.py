@@ -70,7 +70,7 @@ def part_bytes(tokens: int, components: int) -> int:
 
 def run(job: Job, model: Any, data: tuple[np.ndarray, np.ndarray], folder: Path) -> Outcome:
     started, clock = time.perf_counter(), Clock(job.device)
-    language_model = LanguageModel.wrap(model, job.compile)
+    language_model = LanguageModel.wrap(model)
     parts = select(model, language_model.architecture, job.components)
     parts.sort(key=lambda part: job.components.index(part.name))
     with clock.phase("sampling"):

@@ -152,8 +152,6 @@ def sizes(job: Job, folder: Path) -> dict[str, int]:
 
 def run(job: Job, model: Any, data: tuple[np.ndarray, np.ndarray], folder: Path) -> Outcome:
     started = time.perf_counter()
-    if job.compile:
-        model.compile()
     trees, clock = run_chains(job, model, data, folder)
     chi = None
     if job.full:

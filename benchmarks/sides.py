@@ -6,7 +6,6 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from itertools import product
 from typing import Any
 
 from benchmarks.jobs import Job
@@ -17,14 +16,10 @@ Measured = dict[str, Any]
 Jobs = dict[str, Job]
 
 
-def sides(job: Job, fused: bool = False, compiled: bool = False) -> Jobs:
-    """What each side does: the same, but that both may be compiled, and devinterp be given a leaner loss."""
+def sides(job: Job, fused: bool) -> Jobs:
+    """What each side does: the same, but that devinterp may also be given a leaner loss."""
     jobs = {OURS: job, "devinterp": job}
-    if compiled:
-        jobs |= {f"{side}, compiled": replace(job, compile=True) for side in list(jobs)}
-    if fused:
-        jobs |= {"devinterp, fused loss": replace(job, peer_loss="fused")}
-    return jobs
+    return {**jobs, "devinterp, fused loss": replace(job, peer_loss="fused")} if fused else jobs
 
 
 @contextmanager
@@ -44,8 +39,8 @@ def repeat(jobs: Jobs, repeats: int) -> list[Measured]:
     job, found = jobs[OURS], []
     warm = replace(job, components=job.components[-1:], contexts=job.batch, chains=2, draws=2, burn_in=0, full=False)
     with workers([*jobs, "rates"], job.threads) as crew:
-        for side, own in jobs.items():
-            crew[side].do(own if own.compile else warm)  # compiling is not timed: it is once, however long the run
+        for side in jobs:
+            crew[side].do(warm)
         for repetition in range(repeats):
             order = list(jobs) if repetition % 2 == 0 else list(reversed(jobs))
             outcomes = {side: crew[side].do(jobs[side]) for side in order}
@@ -74,12 +69,12 @@ class Spread:
 
 
 def compare(values: Mapping[str, Sequence[float]]) -> dict[str, Spread]:
-    """Of each side, and the ratio of each of ours to each of the others, repetition by repetition."""
+    """Of each side, and the ratio of ours to each other side, repetition by repetition."""
     spreads = {side: Spread.of(each) for side, each in values.items()}
-    ours = [side for side in values if kind_of(side) == OURS]
-    for mine, theirs in product(ours, [side for side in values if side not in ours]):
-        ratios = [a / b for a, b in zip(values[mine], values[theirs], strict=True)]
-        spreads[f"{mine} / {theirs}"] = Spread.of(ratios)
+    for side, each in values.items():
+        if side != OURS:
+            ratios = [mine / theirs for mine, theirs in zip(values[OURS], each, strict=True)]
+            spreads[f"ours / {side}"] = Spread.of(ratios)
     return spreads
 
 

@@ -27,7 +27,6 @@ class ModelConfig:
         device: Where it runs; "auto" takes a GPU if there is one.
         dtype: Precision of weights and activations.
         batch_tokens: Tokens evaluated at once; 0 chooses by device.
-        compile: Let torch compile the model's blocks: a minute or so at first, faster from then on.
     """
 
     path: str = ""
@@ -35,7 +34,6 @@ class ModelConfig:
     device: str = "auto"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     batch_tokens: int = 0
-    compile: bool = False
 
     def __post_init__(self) -> None:
         require(self.batch_tokens >= 0, f"model.batch_tokens must not be negative, got {self.batch_tokens}")

@@ -7,9 +7,8 @@ decoder of transformers whose blocks are a `ModuleList` that hands on one hidden
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from types import MappingProxyType
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -54,20 +53,12 @@ def replaced_blocks(language_model: LanguageModel, replace: Callable[[int, nn.Mo
         setattr(owner, name, blocks)
 
 
-def from_block(
-    language_model: LanguageModel,
-    start: int,
-    hidden: torch.Tensor | None,
-    others: Mapping[int, nn.Module] = MappingProxyType({}),
-) -> AbstractContextManager[None]:
-    """Within, the blocks below ``start`` are stand-ins that hand on ``hidden``; ``others`` replace blocks above."""
+def from_block(language_model: LanguageModel, start: int, hidden: torch.Tensor) -> Any:
+    """Within, the blocks below ``start`` are stand-ins that hand on ``hidden``."""
     as_tuple = language_model.behaviour.blocks_return_tuples
 
     def replace(index: int, block: nn.Module) -> nn.Module:
-        if index < start:
-            assert hidden is not None
-            return StandIn(block, hidden, as_tuple)
-        return others.get(index, block)
+        return StandIn(block, hidden, as_tuple) if index < start else block
 
     return replaced_blocks(language_model, replace)
 

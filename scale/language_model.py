@@ -14,7 +14,6 @@ from torch import nn
 
 from scale.architecture import Architecture, read_architecture
 from scale.behaviour import Behaviour, observe
-from scale.compiled import CompiledBlocks
 from scale.config import ModelConfig
 from scale.engine import per_worker
 from scale.errors import UserError
@@ -37,7 +36,6 @@ class LanguageModel:
     behaviour: Behaviour
     parameters: Mapping[str, nn.Parameter]
     owners: Owners
-    compiled: CompiledBlocks | None = None
 
     @property
     def output_module(self) -> nn.Module:
@@ -55,31 +53,22 @@ class LanguageModel:
         return next(self.model.parameters()).device
 
     @classmethod
-    def wrap(cls, model: nn.Module, compiled: bool = False) -> LanguageModel:
+    def wrap(cls, model: nn.Module) -> LanguageModel:
         model.eval().requires_grad_(False)
         for parameter in model.parameters():
             check_precision(parameter.dtype, parameter.device)
         architecture, unembedding = read_architecture(model), read_unembedding(model)
         behaviour = observe(model, architecture, unembedding)
-        blocks = [model.get_submodule(architecture.block(index)) for index in range(architecture.layers)]
-        return cls(
-            model,
-            architecture,
-            unembedding,
-            behaviour,
-            dict(model.named_parameters()),
-            owners_of(model),
-            CompiledBlocks(blocks) if compiled else None,
-        )
+        return cls(model, architecture, unembedding, behaviour, dict(model.named_parameters()), owners_of(model))
 
 
 @contextmanager
-def borrowed(model: nn.Module, compiled: bool = False) -> Iterator[LanguageModel]:
+def borrowed(model: nn.Module) -> Iterator[LanguageModel]:
     """Another's model, wrapped; afterwards every module trains and every parameter asks for gradients as before."""
     modes = [(module, module.training) for module in model.modules()]
     wishes = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
-        yield LanguageModel.wrap(model, compiled)
+        yield LanguageModel.wrap(model)
     finally:
         for module, training in modes:
             module.training = training
@@ -168,7 +157,7 @@ def load_language_model(config: ModelConfig) -> LanguageModel:
     missing = sorted(report["missing_keys"])
     if missing:
         raise UserError(f"model.path: {config.path} lacks weights, {missing[0]} for one ({len(missing)} in all)")
-    return LanguageModel.wrap(model.to(device), config.compile)
+    return LanguageModel.wrap(model.to(device))
 
 
 #: One of these holds a tokenizer's vocabulary; without any, transformers makes up an empty tokenizer.

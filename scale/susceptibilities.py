@@ -195,7 +195,6 @@ def susceptibilities(
     sampler: SGLDConfig | None = None,
     probe: ProbeConfig | None = None,
     estimator: Estimator = "two-chain",
-    compile: bool = False,
     seed: int = 0,
 ) -> Susceptibilities:
     """How each component would respond if a token were upweighted in the training data.
@@ -208,13 +207,12 @@ def susceptibilities(
         sampler: Settings of the chains; their seed is replaced by ``seed``.
         probe: Settings of the probing; its seed is replaced by ``seed``.
         estimator: "two-chain", or "covariance" within the restricted chains alone.
-        compile: Let torch compile the model's blocks: a minute or so at first, faster from then on.
         seed: Everything random follows from it.
     """
     settings, probing = replace(sampler or SGLDConfig(), seed=seed), replace(probe or ProbeConfig(), seed=seed)
     check_together(settings, probing)
     ids, data = as_contexts("contexts", contexts, model), as_contexts("reference", reference, model)
-    with borrowed(model, compile) as language_model, memory_explained():
+    with borrowed(model) as language_model, memory_explained():
         parts = select(model, language_model.architecture, components)
         budget = Budget.of(language_model.device)
         *sampled, everything = sample_components(language_model, [*parts, full(model)], data, settings, budget)

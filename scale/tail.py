@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 import torch
 
 from scale.batches import Budget
-from scale.compiled import compiling_explained
 from scale.forward import body, from_block, streams
 from scale.language_model import LanguageModel
 from scale.losses import mean_losses, token_losses
@@ -47,15 +46,11 @@ def last_states(
     """The last hidden states of every predicted token, (variants, rows, width), and the targets (variants, rows)."""
     variants, contexts, length = inputs.tokens.shape
     batch, flat = Batch(variants, contexts, length), inputs.tokens.reshape(variants * contexts, length)
-    touched = [language_model.parameters[name] for name in pieces]
-    compiled = language_model.compiled.untouched(start, touched, bool(inputs.still)) if language_model.compiled else {}
     with ExitStack() as changes:
         changes.enter_context(perturbed(language_model.owners, pieces, batch, leave=language_model.output_module))
         changes.enter_context(held_still(language_model, inputs.still))
-        if inputs.hidden is not None or compiled:
-            below = None if inputs.hidden is None else inputs.hidden.flatten(0, 1)
-            changes.enter_context(from_block(language_model, start, below, compiled))
-            changes.enter_context(compiling_explained())
+        if inputs.hidden is not None:
+            changes.enter_context(from_block(language_model, start, inputs.hidden.flatten(0, 1)))
         states = body(language_model, flat)
     rows = states.view(variants, contexts, length, -1)[:, :, :-1]
     return rows.reshape(variants, contexts * (length - 1), -1), inputs.tokens[:, :, 1:].reshape(variants, -1)

@@ -36,13 +36,6 @@ def test_a_good_folder_loads_in_evaluation_mode_without_gradients(model_folder: 
     assert language_model.architecture.layers == 3
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # of parts that the compiler imports
-def test_blocks_are_compiled_when_asked(model_folder: Path) -> None:
-    for wanted in (False, True):
-        found = load_language_model(ModelConfig(path=str(model_folder), compile=wanted))
-        assert (found.compiled is not None) is wanted
-
-
 def test_missing_weights(copied: Path) -> None:
     (copied / "model.safetensors").unlink()
     refuse(copied, "has no weights")
