@@ -10,12 +10,16 @@ import polars
 import pytest
 
 from scale import chi, corpus, draws
+from scale.components import full, select
 from scale.config import CorpusConfig, ModelConfig, ProbeConfig, SGLDConfig
 from scale.engine import Engine, Item, LocalEngine, Workspace
 from scale.errors import UserError
 from scale.estimate import reliability
+from scale.language_model import load_language_model
+from scale.probe import probe_document
 from scale.progress import Progress, Silent
 from scale.store import Manifest, Shards, read_table, shard_path, write_manifest
+from scale.susceptibilities import sample_components
 
 from spoiled import spoil  # isort: skip
 
@@ -67,9 +71,16 @@ class Run:
     def draws(self, name: str = "draws", settings: SGLDConfig = SAMPLER) -> Any:
         return self.make(name, draws.make, {"corpus": self.place / "corpus"}, settings)
 
-    def chi(self, name: str, settings: ProbeConfig = PROBE, drawn: str = "draws", engine: Engine | None = None) -> Any:
+    def chi(
+        self,
+        name: str,
+        settings: ProbeConfig = PROBE,
+        drawn: str = "draws",
+        engine: Engine | None = None,
+        sampler: SGLDConfig = SAMPLER,
+    ) -> Any:
         inputs = {"corpus": self.place / "corpus", "draws": self.place / drawn}
-        return self.make(name, chi.make, inputs, SAMPLER, settings, engine=engine)
+        return self.make(name, chi.make, inputs, sampler, settings, engine=engine)
 
     def parts(self, name: str) -> dict[str, np.ndarray]:
         return {key: Shards(self.place / name).stack(key) for key in (*chi.PARTS, "loss")}
@@ -228,3 +239,29 @@ def test_a_draw_is_found_where_the_table_says(run: Run) -> None:
         place = shard_path(run.place / "draws", row["shard"])
         assert np.load(place / "loss.npy")[row["place"]].mean() == row["mean_loss"]
         assert (place / draws.chain_file(row["component"], row["chain"])).is_file()
+
+
+def test_gradients_through_the_stages_are_those_in_memory(run: Run) -> None:
+    """Draws in half precision on disk; the same seeds, pairs and Y as the library function takes."""
+    sampler = replace(SAMPLER, estimator="gaussian-gradient", localization=100.0, storage="float16")
+    run.draws("draws-gradient", sampler)
+    facts = run.chi("chi-gradient", drawn="draws-gradient", sampler=sampler)
+    assert facts["estimator"] == "gaussian-gradient"
+    assert facts["evaluations"] == 2 * facts["tokens"] * 5 * PROBE.draws_per_document
+    assert not list((run.place / "draws-gradient").rglob("full*.safetensors"))
+    language_model = load_language_model(run.model)
+    rows = corpus.read_rows(run.place / "corpus", chi.MEASURED)
+    document = int(rows.contexts["document"][0])
+    tokens = rows.tokens[rows.contexts["document"].to_numpy() == document]
+    reference = corpus.split_tokens(run.place / "corpus", "truth", sampler.pool_contexts)
+    parts = select(language_model.model, language_model.architecture, sampler.components)
+    sampled = sample_components(language_model, [*parts, full(language_model.model)], reference, sampler)
+    *pools, everything = (one.pool() for one in sampled)
+    expected = probe_document(language_model, tokens, document, pools, everything, PROBE).arrays()
+    found = run.parts("chi-gradient")
+    for key, value in expected.items():
+        first = found[key][: len(value)]
+        assert np.abs(value).max() > 0
+        assert np.allclose(first, value, rtol=0, atol=5e-3 * value.std()), key
+    table = run.table("chi-gradient")
+    assert (table["reliability_covariance"] > run.table("chi")["reliability_covariance"]).all()
