@@ -1,9 +1,9 @@
 """Token losses from hidden states, a block of logits at a time: nothing of size (tokens x vocabulary) is ever held.
 
-Pure arithmetic on tensors. For the losses of tokens, blocks of rows meet blocks of the vocabulary and the log-sum-exp
-is merged as it goes; the block of logits stays in the processor's cache and is written over in place. For mean losses,
-their derivatives are formed in the same pass, while the softmax is at hand, so that the backward pass has nothing left
-to do but to scale them.
+Pure arithmetic on tensors. For the losses of tokens, blocks of rows meet blocks of the vocabulary and the sum of
+exponentials is added up as it goes; the block of logits stays in the processor's cache and is written over in place.
+For mean losses, their derivatives are formed in the same pass, while the softmax is at hand, so that the backward pass
+has nothing left to do but to scale them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from scale.unembedding import Unembedding
 
 #: Logits held at once: on a processor what its cache holds, on a GPU what keeps it busy.
-CPU_ROWS, CPU_VOCABULARY, CPU_LOGITS = 512, 4096, 2**20
+CPU_ROWS, CPU_VOCABULARY, CPU_LOGITS = 512, 2048, 2**20
 GPU_LOGITS = 2**27
 #: Rows below which a product over the whole vocabulary is no longer fast on a processor.
 FEWEST_ROWS = 64
@@ -40,17 +40,25 @@ class Scratch:
         return out if bias is None else out.add_(bias)
 
 
-def log_sum_exp(states: torch.Tensor, unembedding: Unembedding, scratch: Scratch, width: int) -> torch.Tensor:
-    """log Σ exp(logits) of every row, merged over blocks of ``width`` entries of the vocabulary."""
-    total, weight = None, unembedding.weight
+def sums_against_target(
+    states: torch.Tensor, shift: torch.Tensor, unembedding: Unembedding, scratch: Scratch, width: int
+) -> torch.Tensor:
+    """Σ exp(logit - shift) of every row, over blocks of ``width`` entries of the vocabulary."""
+    total, weight = torch.zeros_like(shift), unembedding.weight
     biases = unembedding.bias.split(width) if unembedding.bias is not None else [None] * -(-len(weight) // width)
     for part, bias in zip(weight.split(width), biases, strict=True):
         logits = unembedding.finish(scratch.product(states, part, bias).float())
-        highest = logits.amax(dim=1)
-        found = logits.sub_(highest[:, None]).exp_().sum(dim=1).log_().add_(highest)
-        total = found if total is None else torch.logaddexp(total, found)
-    assert total is not None
+        total += logits.sub_(shift[:, None]).exp_().sum(dim=1)
     return total
+
+
+def highest_logits(states: torch.Tensor, unembedding: Unembedding, scratch: Scratch, width: int) -> torch.Tensor:
+    """The largest logit of every row."""
+    weight = unembedding.weight
+    biases = unembedding.bias.split(width) if unembedding.bias is not None else [None] * -(-len(weight) // width)
+    parts = zip(weight.split(width), biases, strict=True)
+    found = [unembedding.finish(scratch.product(states, w, b).float()).amax(dim=1) for w, b in parts]
+    return torch.stack(found).amax(dim=0)
 
 
 def whole_rows(states: torch.Tensor, vocabulary: int) -> int:
@@ -69,11 +77,23 @@ def block_shape(states: torch.Tensor, vocabulary: int) -> tuple[int, int]:
 
 @torch.no_grad()
 def token_losses(states: torch.Tensor, targets: torch.Tensor, unembedding: Unembedding) -> torch.Tensor:
-    """Loss in nats of every row, float32: ``states`` (rows, width), ``targets`` (rows,)."""
+    """Loss in nats of every row, float32: ``states`` (rows, width), ``targets`` (rows,).
+
+    log Σ exp(logit - target's): against the target's logit there is no need to look for the largest one first, unless
+    a loss is so large (88 nats) that the sum overflows; those rows are done again against their largest.
+    """
     rows, width = block_shape(states, len(unembedding.weight))
-    scratch = Scratch(states, min(rows, len(states)) * width)
-    sums = [log_sum_exp(part, unembedding, scratch, width) for part in states.split(rows)]
-    return torch.cat(sums) - target_logits(states, targets, unembedding)
+    scratch, found = Scratch(states, min(rows, len(states)) * width), []
+    for part, wanted in zip(states.split(rows), targets.split(rows), strict=True):
+        chosen = target_logits(part, wanted, unembedding)
+        sums = sums_against_target(part, chosen, unembedding, scratch, width)
+        losses = sums.log_()
+        if not losses.isfinite().all():
+            highest = highest_logits(part, unembedding, scratch, width)
+            safe = sums_against_target(part, highest, unembedding, scratch, width).log_() + highest - chosen
+            losses = torch.where(losses.isfinite(), losses, safe)
+        found.append(losses)
+    return torch.cat(found)
 
 
 class MeanLosses(torch.autograd.Function):
@@ -101,8 +121,11 @@ class MeanLosses(torch.autograd.Function):
         scratch = Scratch(flat, rows * len(weight))
         losses = torch.empty(len(flat), device=states.device)
         slopes = torch.empty_like(flat)
+        quick = not own and unembedding.cap is None and weight.dtype == torch.float32
         for begin in range(0, len(flat), rows):
             span = slice(begin, begin + rows)
+            if quick and quick_slopes(flat[span], wanted[span], unembedding, scratch, losses[span], slopes[span]):
+                continue
             losses[span], errors = row_losses(flat[span], wanted[span], unembedding, scratch)
             errors = errors.to(weight.dtype)
             torch.mm(errors, weight, out=slopes[span])
@@ -120,6 +143,32 @@ class MeanLosses(torch.autograd.Function):
         by_variant = upstream[0].to(slopes.dtype)
         own = [None if part is None else part * by_variant[0] for part in (weight_slopes, bias_slopes)]
         return slopes * by_variant[:, None, None], *own, None, None
+
+
+def quick_slopes(
+    states: torch.Tensor,
+    targets: torch.Tensor,
+    unembedding: Unembedding,
+    scratch: Scratch,
+    losses: torch.Tensor,
+    slopes: torch.Tensor,
+) -> bool:
+    """Losses of some rows and their derivatives with respect to the states, written where they belong.
+
+    As `token_losses` against the target's logit, and normalised after the product with the weights, not before: half
+    the passes over the logits that `row_losses` takes. False, and nothing of use, where the exponentials overflow.
+    """
+    weight, scale = unembedding.weight, unembedding.scale
+    chosen = target_logits(states, targets, unembedding)
+    logits = unembedding.finish(scratch.product(states, weight, unembedding.bias))
+    exponentials = logits.sub_(chosen[:, None]).exp_()
+    sums = exponentials.sum(dim=1)
+    torch.log(sums, out=losses)
+    if not losses.isfinite().all():
+        return False
+    torch.mm(exponentials, weight, out=slopes)
+    slopes.mul_((scale / sums)[:, None]).sub_(weight[targets], alpha=scale)
+    return True
 
 
 def row_losses(
