@@ -31,6 +31,8 @@ from scale.store import Shards, read_manifest, read_table, shard_name, write_tab
 
 MEASURED = ("truth", "heldout")
 PARTS = ("covariance", "shift", "full")
+#: Of nβ sd(φ), beyond which the posterior is no longer taken for a Gaussian.
+MOST_TILT = 0.5
 
 
 def load_source(
@@ -165,6 +167,13 @@ def make(work: Workspace, model: ModelConfig, sgld: SGLDConfig, settings: ProbeC
             f"  {duplicates} of {rows.count} tokens have the very vector of another: the same text, measured twice"
         )
     table = component_table(draws, pools, statistics, sgld.nbeta)
+    bent = table.filter(polars.col("tilt") > MOST_TILT)["component"].to_list()
+    if bent and sgld.estimator == "gaussian-gradient":
+        work.progress.say(
+            f"  {', '.join(bent)}: the loss bends this posterior away from N(w*, I/γ) (nβ sd(φ) above {MOST_TILT:g}); "
+            f"gaussian-gradient measures the Gaussian's susceptibilities. A larger sgld.localization, or a smaller "
+            f"sgld.nbeta, brings them together"
+        )
     write_table(work.folder / "rows.parquet", rows.table())
     write_table(work.folder / "components.parquet", table)
     plain = sgld.estimator == "plain"
@@ -172,6 +181,7 @@ def make(work: Workspace, model: ModelConfig, sgld: SGLDConfig, settings: ProbeC
         "tokens": rows.count,
         "components": len(table),
         "failed": pools.failed,
+        "bent": bent,
         "duplicates": duplicates,
         "estimator": sgld.estimator,
         "evaluations": rows.count * (len(table) + 1) * settings.draws_per_document * (1 if plain else 2),

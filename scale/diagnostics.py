@@ -58,8 +58,12 @@ def chain_statistics(phi: np.ndarray, nbeta: float) -> dict[str, float]:
     """What the chains that did not diverge say of their component; ``phi`` (chains, draws): L(w) - L(w*).
 
     The local learning coefficient is nβ E_C[φ] (Lau et al. 2023); its standard error is that of the mean over chains.
+    The tilt, nβ sd(φ), says how far the loss bends the posterior away from the Gaussian N(w*, I/γ): the ratio of their
+    densities, exp(-nβφ), varies by it (in its logarithm) from draw to draw.
     """
     means = phi.mean(axis=1) if phi.size else np.empty(0)
     error = float(means.std(ddof=1)) / len(means) ** 0.5 if len(means) > 1 else NAN
     mean = float(phi.mean()) if phi.size else NAN
-    return {"mean_phi": mean, "llc": nbeta * mean, "llc_error": nbeta * error, **vars(mixing(phi)), "draws": phi.size}
+    coefficient = {"mean_phi": mean, "llc": nbeta * mean, "llc_error": nbeta * error}
+    tilt = nbeta * float(phi.std()) if phi.size else NAN
+    return {**coefficient, "tilt": tilt, **vars(mixing(phi)), "draws": phi.size}

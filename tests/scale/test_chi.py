@@ -243,7 +243,7 @@ def test_a_draw_is_found_where_the_table_says(run: Run) -> None:
 
 def test_gradients_through_the_stages_are_those_in_memory(run: Run) -> None:
     """Draws in half precision on disk; the same seeds, pairs and Y as the library function takes."""
-    sampler = replace(SAMPLER, estimator="gaussian-gradient", localization=100.0, storage="float16")
+    sampler = replace(SAMPLER, estimator="gaussian-gradient", localization=100.0, storage="float16", nbeta=1e-3)
     run.draws("draws-gradient", sampler)
     facts = run.chi("chi-gradient", drawn="draws-gradient", sampler=sampler)
     assert facts["estimator"] == "gaussian-gradient"
@@ -264,4 +264,8 @@ def test_gradients_through_the_stages_are_those_in_memory(run: Run) -> None:
         assert np.abs(value).max() > 0
         assert np.allclose(first, value, rtol=0, atol=5e-3 * value.std()), key
     table = run.table("chi-gradient")
+    assert facts["bent"] == []
+    assert table["tilt"].max() < chi.MOST_TILT
+    run.chi("chi-bent", drawn="draws-gradient", sampler=replace(sampler, nbeta=1e6 * sampler.nbeta))
+    assert "l1 mlp" in next(line for line in run.heard.lines if "bends this posterior" in line)
     assert (table["reliability_covariance"] > run.table("chi")["reliability_covariance"]).all()

@@ -64,5 +64,6 @@ def test_the_llc_and_its_standard_error_over_chains() -> None:
     assert found["llc"] == pytest.approx(30 * means.mean())
     assert found["llc_error"] == pytest.approx(30 * np.sqrt(np.square(means - means.mean()).sum() / 3 / 4))
     assert found["draws"] == 120
+    assert found["tilt"] == pytest.approx(30 * phi.std())
     assert np.isnan(chain_statistics(phi[:1], 30.0)["llc_error"])
     assert np.isnan(chain_statistics(np.empty((0, 0)), 30.0)["llc"])
