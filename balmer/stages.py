@@ -40,14 +40,14 @@ class Stage:
 STAGES = (
     Stage("corpus", "text into contexts", "scale.corpus", ("model", "corpus"), ()),
     Stage("draws", "posterior draws of every component", "scale.draws", ("model", "sgld"), ("corpus",), version=2),
-    Stage("chi", "susceptibilities", "scale.chi", ("model", "sgld", "probe"), ("corpus", "draws"), version=2),
+    Stage("chi", "susceptibilities", "scale.chi", ("model", "sgld", "probe"), ("corpus", "draws"), version=3),
     Stage("taps", "activations of the measured tokens", "scale.taps", ("model", "taps"), ("corpus",)),
     Stage("aux", "the auxiliary model", "aux.stage", ("aux",), ("chi", "taps")),
     Stage("upsampled", "prediction over the large corpus", "aux.upsample", ("model", "upsample"),
           ("corpus", "taps", "aux")),
     Stage("clusters", "the search for clusters", "cluster.stage", ("cluster",), ("upsampled",)),
     Stage("leakage", "whether to believe them", "eval.stage", ("aux", "leakage"),
-          ("corpus", "chi", "taps", "aux", "upsampled", "clusters")),
+          ("corpus", "chi", "taps", "aux", "upsampled", "clusters"), version=2),
     Stage("report", "the page to look at", "cluster.report.stage", ("report",),
           ("corpus", "draws", "chi", "taps", "aux", "upsampled", "clusters", "leakage")),
 )  # fmt: skip

@@ -158,6 +158,7 @@ def make(work: Workspace, aux: AuxConfig, config: LeakageConfig) -> dict[str, An
         everything.labels,
         groups=everything.tokens,
         second=everything.measured[:, 1].astype(np.float64),
+        directions=True,
         permutations=config.permutations,
         min_members=config.min_members,
         seed=config.seed,

@@ -25,6 +25,7 @@ def cluster_support(
     *,
     groups: np.ndarray | None = None,
     second: np.ndarray | None = None,
+    directions: bool = False,
     permutations: int = LeakageConfig.permutations,
     min_members: int = LeakageConfig.min_members,
     seed: int = LeakageConfig.seed,
@@ -43,6 +44,8 @@ def cluster_support(
         labels: Cluster of every token, -1 for none.
         groups: Group of every token, any integers.
         second: The independent measurement (N, C).
+        directions: Compare directions alone, every vector divided by its length: where lengths are heavy-tailed, the few
+            longest vectors otherwise decide the dispersion of any set they are in.
         permutations: Random sets per cluster.
         min_members: Fewest members that are tested.
         seed: Seed of the random sets; a cluster's sets depend on it and on the cluster's number alone.
@@ -53,8 +56,8 @@ def cluster_support(
         (1 + random sets at most as dispersed) / (1 + B)) and `p_corrected` (Benjamini and Hochberg).
     """
     _check_shapes(chi, labels, groups, second)
-    first = _centred(chi)
-    other = first if second is None else _centred(second)
+    first = _centred(_units(chi) if directions else chi)
+    other = first if second is None else _centred(_units(second) if directions else second)
     pool = _Pool.of(np.zeros(len(labels), dtype=np.int64) if groups is None else groups)
     clusters = _tested_clusters(labels, min_members)
     members = [np.flatnonzero(labels == cluster) for cluster in clusters]
@@ -74,6 +77,14 @@ def _check_shapes(chi: np.ndarray, labels: np.ndarray, groups: np.ndarray | None
         raise UserError(f"support: groups must name a group per row, got {groups.shape} groups for {chi.shape}")
     if second is not None and second.shape != chi.shape:
         raise UserError(f"support: the second measurement must have the shape {chi.shape}, got {second.shape}")
+
+
+def _units(values: np.ndarray) -> np.ndarray:
+    """Rows of length one; rows of length zero stay."""
+    wide = np.asarray(values, dtype=np.float64)
+    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
+    units: np.ndarray = np.divide(wide, lengths, out=np.zeros_like(wide), where=lengths > 0)
+    return units
 
 
 def _centred(values: np.ndarray) -> np.ndarray:

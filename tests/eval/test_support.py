@@ -119,3 +119,28 @@ def test_wrong_shapes_are_named():
         cluster_support(chi, labels, groups=labels[:-1])
     with pytest.raises(UserError, match="second"):
         cluster_support(chi, labels, second=chi[:, :-1])
+
+
+def heavy_tailed(seed=0):
+    """Cluster 0 has a direction in common, 1 to 9 have none; lengths have no variance."""
+    rng = np.random.default_rng(seed)
+    chi, labels = rng.normal(size=(600, 8)), np.full(600, -1)
+    labels[:300] = np.repeat(np.arange(10), 30)
+    chi[labels == 0] += 1.5 * np.eye(8)[0]
+    return chi * rng.pareto(1.0, size=(600, 1)), labels
+
+
+def test_directions_alone_where_lengths_are_heavy_tailed():
+    chi, labels = heavy_tailed()
+    whole, alone = (cluster_support(chi, labels, directions=d, permutations=499) for d in (False, True))
+    assert alone["p"][0] == 1 / 500
+    assert whole["p"][0] > 0.05
+    assert (alone["p_corrected"][1:] > 0.05).all()
+    longer = cluster_support(chi * np.arange(1, 601)[:, None], labels, directions=True, permutations=499)
+    assert np.allclose(longer["effect"], alone["effect"])
+
+
+def test_a_vector_of_no_length_is_no_error():
+    chi, labels = heavy_tailed()
+    chi[5] = 0
+    assert np.isfinite(cluster_support(chi, labels, directions=True, permutations=50)["effect"].to_numpy()).all()
