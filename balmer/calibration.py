@@ -60,6 +60,11 @@ def chosen_components(config: RunConfig, model: Any, architecture: Architecture)
 
 def check_components(config: RunConfig) -> None:
     """Before any work is done."""
+    if config.sgld.estimator != "plain":
+        raise UserError(
+            f"sgld.estimator: {config.sgld.estimator} runs no chain, there is nothing to calibrate; to try a sampler "
+            f"all the same, add --sgld.estimator plain"
+        )
     model = skeleton(config)
     chosen_components(config, model, read_architecture(model))
 

@@ -44,8 +44,8 @@ def cluster_support(
         labels: Cluster of every token, -1 for none.
         groups: Group of every token, any integers.
         second: The independent measurement (N, C).
-        directions: Compare directions alone, every vector divided by its length: where lengths are heavy-tailed, the few
-            longest vectors otherwise decide the dispersion of any set they are in.
+        directions: Compare directions alone, every vector divided by its length: where lengths are heavy-tailed, the
+            few longest vectors otherwise decide the dispersion of any set they are in.
         permutations: Random sets per cluster.
         min_members: Fewest members that are tested.
         seed: Seed of the random sets; a cluster's sets depend on it and on the cluster's number alone.

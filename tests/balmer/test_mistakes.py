@@ -92,6 +92,27 @@ def test_a_run_file_that_is_wrong(
     assert section != "sgld" or said in refused()  # type: ignore[operator]
 
 
+@pytest.mark.parametrize(
+    ("section", "key", "value", "said"),
+    [
+        ("sgld", "draws", 5, "sgld.draws must be even, draws come in pairs of two signs; got 5"),
+        ("sgld", "localization", 0.0, "sgld.localization must be positive for sgld.estimator: gaussian-gradient"),
+        ("probe", "draws_per_document", 6, "probe.draws_per_document must be a multiple of 4"),
+    ],
+)
+def test_settings_that_gradients_do_not_go_with(
+    refused: object, run_file: Path, section: str, key: str, value: object, said: str
+) -> None:
+    change(run_file, "sgld", estimator="gaussian-gradient")
+    change(run_file, section, **{key: value})
+    assert said in refused()  # type: ignore[operator]
+
+
+def test_without_chains_there_is_nothing_to_calibrate(refused: object, run_file: Path) -> None:
+    change(run_file, "sgld", estimator="gaussian-gradient")
+    assert "runs no chain, there is nothing to calibrate" in refused("calibrate", str(run_file))  # type: ignore[operator]
+
+
 def test_a_run_file_that_is_not_yaml(refused: object, run_file: Path) -> None:
     run_file.write_text("sgld: [1, 2", encoding="utf-8")
     assert "run.yaml: not YAML: while parsing a flow sequence" in refused()  # type: ignore[operator]

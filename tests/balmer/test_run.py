@@ -10,6 +10,7 @@ from balmer.cli import main
 from balmer.folder import RunFolder
 from balmer.stages import NAMES
 from runs import content, write_run_file
+from scale.store import read_manifest
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +76,22 @@ def test_twice_with_one_seed_is_twice_the_same(
     again = write_run_file(tmp_path / "again.yaml", tmp_path / "out", model_folder, text_folder)
     assert main(["run", str(again), "--quiet"]) == 0
     assert content(out(again)) == content(out(finished))
+
+
+def test_gradients_in_place_of_chains(
+    tmp_path: Path, model_folder: Path, text_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_file = write_run_file(tmp_path / "run.yaml", tmp_path / "out", model_folder, text_folder)
+    command = ["run", str(run_file), "--sgld.estimator", "gaussian-gradient", "--aux.estimator", "covariance"]
+    assert main([*command, "--sgld.localization", "1000"]) == 0
+    assert "Report: " in capsys.readouterr().out
+    assert set(NAMES) <= {p.name for p in (tmp_path / "out").iterdir()}
+    facts = read_manifest(tmp_path / "out" / "chi").facts
+    assert facts["estimator"] == "gaussian-gradient"
+    assert main([*command, "--sgld.localization", "1000"]) == 0
+    assert "Nothing to do" in capsys.readouterr().out
+    assert main(["status", str(run_file), "--sgld.localization", "1000", *command[4:]]) == 0
+    assert "sgld.estimator" in capsys.readouterr().out
 
 
 def test_another_seed_is_another_run_from_there_on(finished: Path) -> None:
