@@ -172,4 +172,4 @@ def make(work: Workspace, config: AuxConfig) -> dict[str, Any]:
     kept.model.save(work.folder)
     write_table(work.folder / "accuracy.parquet", table)
     shutil.rmtree(work.folder / TRAINING)
-    return {**means, "pcs": len(table), "training": kept.facts}
+    return {**means, "estimator": config.estimator, "pcs": len(table), "training": kept.facts}

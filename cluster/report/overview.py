@@ -29,13 +29,14 @@ def describe_run(inputs: Inputs) -> dict[str, Any]:
 
 
 def describe_components(inputs: Inputs) -> dict[str, Any] | None:
-    """How many components were measured, with how many draws and how reliably."""
+    """How many components were measured, with how many draws, and how reliably what is predicted of them."""
     lazy = inputs.optional("chi", "components")
     if lazy is None:
         return None
     table = lazy.collect()
     kinds = table.group_by("kind", maintain_order=True).len()
-    draws = pl.col("draws")
+    draws, estimator = pl.col("draws"), inputs.facts.get("aux", {}).get("estimator")
+    reliability = pl.col("reliability_covariance" if estimator == "covariance" else "reliability")
     return {
         "names": table["component"].to_list(),
         "kinds": table["kind"].to_list(),
@@ -45,7 +46,7 @@ def describe_components(inputs: Inputs) -> dict[str, Any] | None:
         "draws": [_number(table, statistic) for statistic in (draws.min(), draws.max())],
         "duplicates": inputs.facts["chi"].get("duplicates", 0),
         "excluded_chains": _number(table, pl.col("excluded_chains").sum()),
-        "reliability": [_number(table, statistic) for statistic in _range(pl.col("reliability"))],
+        "reliability": [_number(table, statistic) for statistic in _range(reliability)],
     }
 
 

@@ -116,6 +116,7 @@ def _components(layers: int, heads: int) -> pl.DataFrame:
     return table.cast({"layer": pl.Int32, "head": pl.Int32}).with_columns(
         llc=pl.lit(3.0),
         reliability=pl.Series(reliability),
+        reliability_covariance=pl.Series(reliability / 2),
         draws=pl.lit(200, pl.Int32),
         excluded_chains=pl.Series([1] + [0] * (len(named) - 1), dtype=pl.Int32),
     )

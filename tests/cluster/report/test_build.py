@@ -13,6 +13,8 @@ import pytest
 
 from cluster.report.build import build
 from cluster.report.config import ReportConfig
+from cluster.report.inputs import Inputs, open_inputs
+from cluster.report.overview import describe_components
 from scale.errors import UserError
 from scale.store import read_json, write_json, write_table
 
@@ -138,6 +140,17 @@ def test_profiles_follow_the_order_of_the_components(made_run: Any, report: Path
     for cluster in (0, max(pages)):
         means = dict(table.filter(pl.col("cluster") == cluster).select("component", "mean").iter_rows())
         assert pages[cluster]["profile"] == pytest.approx([means[name] for name in names], rel=6e-3)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "column"), [("covariance", "reliability_covariance"), ("two-chain", "reliability")]
+)
+def test_the_reliability_shown_is_that_of_what_was_predicted(made_run: Any, estimator: str, column: str) -> None:
+    facts = open_inputs(made_run.folders).facts | {"aux": {"estimator": estimator}}
+    found = describe_components(Inputs(made_run.folders, facts))
+    table = pl.read_parquet(made_run.folders["chi"] / "components.parquet")
+    assert found is not None
+    assert found["reliability"] == pytest.approx([table[column].min(), table[column].median(), table[column].max()])
 
 
 def test_support_is_counted_over_the_clusters_that_were_tested(
