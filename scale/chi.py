@@ -22,6 +22,7 @@ from scale.diagnostics import chain_statistics
 from scale.draws import component_named, half_chains, read_draws
 from scale.duplicates import Duplicates
 from scale.engine import Item, Workspace, per_worker
+from scale.errors import UserError
 from scale.estimate import Estimator, assemble
 from scale.gradient_probe import source
 from scale.language_model import LanguageModel, load_language_model
@@ -57,10 +58,21 @@ class Pools:
     failed: list[str]
 
 
+def check_device(facts: Mapping[str, Any], device: str, sgld: SGLDConfig) -> None:
+    """Where draws follow from their seeds, they must follow from them here: devices have generators of their own."""
+    made = facts.get("device", device)
+    if sgld.estimator != "plain" and made != device:
+        raise UserError(
+            f"model.device: the draws were made on {made}, and sgld.estimator: {sgld.estimator} makes some of their "
+            f"numbers again from seeds, which give others on {device}; go on with model.device: {made}"
+        )
+
+
 @per_worker
 def load_pools(draws: Path, model: ModelConfig, sgld: SGLDConfig) -> Pools:
     language_model = load_language_model(model)
     facts, chains = read_manifest(draws).facts, read_table(draws / "chains.parquet")
+    check_device(facts, language_model.device.type, sgld)
     usable, failed = [], []
     for name in [*facts["components"], FULL]:
         halves = half_chains(chains, name)

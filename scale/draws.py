@@ -229,7 +229,7 @@ def make(work: Workspace, model: ModelConfig, settings: SGLDConfig) -> dict[str,
         return too_large("sgld.step_size", what, component, own, settings, trained, budget)
 
     check_usable(table, sorted(components, key=lambda c: size_of(c, language_model.parameters)), explain)
-    return summary(table, trained, settings, work)
+    return {**summary(table, trained, settings, work), "device": language_model.device.type}
 
 
 def summary(table: polars.DataFrame, trained: float, settings: SGLDConfig, work: Workspace) -> dict[str, Any]:

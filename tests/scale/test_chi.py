@@ -269,3 +269,13 @@ def test_gradients_through_the_stages_are_those_in_memory(run: Run) -> None:
     run.chi("chi-bent", drawn="draws-gradient", sampler=replace(sampler, nbeta=1e6 * sampler.nbeta))
     assert "l1 mlp" in next(line for line in run.heard.lines if "bends this posterior" in line)
     assert (table["reliability_covariance"] > run.table("chi")["reliability_covariance"]).all()
+
+
+def test_draws_that_another_device_would_not_make_again_are_refused(run: Run) -> None:
+    facts = chi.read_manifest(run.place / "draws").facts
+    assert facts["device"] == "cpu"
+    gradients = replace(SAMPLER, estimator="gaussian-gradient")
+    with pytest.raises(UserError, match=r"^model\.device: the draws were made on cpu.* go on with model\.device: cpu$"):
+        chi.check_device(facts, "cuda", gradients)
+    chi.check_device(facts, "cpu", gradients)
+    chi.check_device(facts, "cuda", SAMPLER)
