@@ -78,11 +78,16 @@ def parameter_count(config: RunConfig) -> tuple[int, int]:
     return sum(p.numel() for p in model.parameters()), sum(sum(Slots(model, c).sizes) for c in components)
 
 
+def bytes_of_draws(config: RunConfig, whole: int, parts: int) -> int:
+    """What the draws of that many parameters take on disk."""
+    kept = parts + (whole if config.sgld.estimator == "plain" else 0)  # of the full model gradients keep nothing
+    return kept * (2 if config.sgld.storage == "float16" else 4) * config.sgld.chains * config.sgld.draws
+
+
 def plan(config: RunConfig) -> list[Finding]:
     """Disk for the draws, which is by far the largest part of a run, against what is free."""
     whole, parts = parameter_count(config)
-    size = 2 if config.sgld.storage == "float16" else 4
-    needed = (whole + parts) * size * config.sgld.chains * config.sgld.draws
+    needed = bytes_of_draws(config, whole, parts)
     place = next(p for p in [Path(config.folder), *Path(config.folder).parents] if p.exists())
     free = shutil.disk_usage(place).free
     return [
