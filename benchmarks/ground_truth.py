@@ -119,6 +119,7 @@ def measure(options: argparse.Namespace) -> Measured:
         "rates": {kind: statistics.median(f["rates"][kind] for f in found) for kind in found[0]["rates"]},
         "repetitions": found,
     }
+    print("\n".join(lines(result)), flush=True)  # what follows takes as long again
     if not options.no_stepping:
         result["steps"] = stepping(jobs, options.steps, options.repeats)
     if not options.no_memory:
