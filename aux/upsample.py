@@ -15,6 +15,7 @@ import torch
 
 from aux.config import UpsampleConfig
 from aux.model import AuxModel
+from scale.batches import memory_explained, remembered_budget
 from scale.config import ModelConfig
 from scale.corpus import read_rows
 from scale.engine import Item, Workspace, per_worker
@@ -30,15 +31,17 @@ def load_aux(folder: Path) -> AuxModel:
     return AuxModel.load(folder)
 
 
+@memory_explained()
 @torch.no_grad()
 def coordinates(
     corpus: Path, aux: Path, model: ModelConfig, layers: tuple[int, ...], batch: int, start: int, stop: int
 ) -> Mapping[str, np.ndarray]:
     """Work item: predicted coordinates of every row of some contexts."""
     language_model, predictor = load_language_model(model), load_aux(aux)
+    budget = remembered_budget(language_model.device, model.batch_tokens)
     tokens = read_rows(corpus, PREDICTED).tokens[start:stop]
     blocks = [
-        predictor(torch.from_numpy(tapped(language_model, tokens[i : i + batch], list(layers)))).numpy()
+        predictor(torch.from_numpy(tapped(language_model, tokens[i : i + batch], list(layers), budget))).numpy()
         for i in range(0, len(tokens), batch)
     ]
     return {"coordinates": np.concatenate(blocks).astype(np.float32)}

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from scale.batches import Budget, batches
+from scale.batches import Budget
 from scale.chains import Draws
 from scale.components import Component, full, select
 from scale.config import SGLDConfig
@@ -57,9 +57,14 @@ class Influence:
 @torch.no_grad()
 def context_losses(tail: Tail, stack: Stack, budget: Budget) -> np.ndarray:
     """Mean loss of every context at one draw, float64."""
-    held = max(1, budget.tokens // tail.tokens.shape[1])
-    index = torch.arange(len(tail.tokens), device=tail.tokens.device)
-    parts = [tail.subset(index[part]).losses([stack])[0] for part in batches(len(index), held)]
+    contexts, length = tail.tokens.shape
+    parts: list[torch.Tensor] = []
+
+    def some(begin: int, end: int) -> None:
+        within = tail.subset(torch.arange(begin, end, device=tail.tokens.device))
+        parts.append(within.losses([stack])[0])
+
+    budget.ranges(contexts, lambda: budget.variants(length), some, "contexts")
     return torch.cat(parts).double().mean(dim=1).cpu().numpy()
 
 
@@ -100,6 +105,8 @@ def influence(
         seed: Everything random follows from it.
     """
     settings = replace(sampler or SGLDConfig(), seed=seed)
+    if settings.estimator != "plain":
+        raise UserError(f"sampler.estimator: influence is taken over chains, not {settings.estimator}; use plain")
     asked, data = as_contexts("queries", queries, model), as_contexts("training", training, model)
     with borrowed(model) as language_model:
         part = full(model) if component == "full" else select(model, language_model.architecture, [component])[0]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from scale.batches import Budget, memory_explained, remembered_budget
 from scale.chi import MEASURED
 from scale.config import ModelConfig, TapsConfig
 from scale.corpus import read_rows
@@ -34,17 +35,26 @@ def tap_layers(depth: int, count: int) -> list[int]:
     return layers
 
 
-def tapped(language_model: LanguageModel, tokens: np.ndarray, layers: list[int]) -> np.ndarray:
-    """Activations of every row of some contexts, taps concatenated, float32."""
+def tapped(language_model: LanguageModel, tokens: np.ndarray, layers: list[int], budget: Budget) -> np.ndarray:
+    """Activations of every row of some contexts, taps concatenated, float32; as many at a time as the budget allows."""
     ids = torch.from_numpy(np.array(tokens)).long().to(language_model.device)
-    streams = residual_stream(language_model, ids, layers)
-    return torch.cat([s[:, 1:].flatten(0, 1).float() for s in streams], dim=1).cpu().numpy()
+    found: list[np.ndarray] = []
+
+    def some(begin: int, end: int) -> None:
+        streams = residual_stream(language_model, ids[begin:end], layers)
+        found.append(torch.cat([s[:, 1:].flatten(0, 1).float() for s in streams], dim=1).cpu().numpy())
+
+    budget.ranges(len(ids), lambda: budget.variants(ids.shape[1]), some, "contexts")
+    return np.concatenate(found)
 
 
+@memory_explained()
 def activations(corpus: Path, model: ModelConfig, layers: list[int], start: int, stop: int) -> Mapping[str, np.ndarray]:
     """Work item: the taps of some of the measured contexts."""
     tokens = read_rows(corpus, MEASURED).tokens[start:stop]
-    return {"activations": tapped(load_language_model(model), tokens, layers)}
+    language_model = load_language_model(model)
+    budget = remembered_budget(language_model.device, model.batch_tokens)
+    return {"activations": tapped(language_model, tokens, layers, budget)}
 
 
 def make(work: Workspace, model: ModelConfig, settings: TapsConfig) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional
 
 from conftest import VOCABULARY, make_model
-from eval.influence import CovarianceAccumulator, chain_covariance, influence
+from eval.influence import CovarianceAccumulator, chain_covariance, context_losses, influence
 from scale.batches import Budget
 from scale.chains import ChainKey, draw_chains
 from scale.components import Slots, select
@@ -14,6 +14,7 @@ from scale.config import SGLDConfig
 from scale.errors import UserError
 from scale.language_model import LanguageModel
 from scale.tail import Tail
+from scale.variants import Stack, size_of
 
 DATA = np.random.default_rng(0).integers(0, VOCABULARY, (5, 14))
 SAMPLER = SGLDConfig(step_size=1e-3, chains=2, burn_in=3, draws=12, steps_between_draws=1, batch_contexts=2)
@@ -46,6 +47,31 @@ def test_a_chain_against_stored_losses() -> None:
     expected = np.cov(np.array(stored).T)[:2] * (len(stored) - 1)
     assert np.abs(expected).max() > 1e-6
     assert np.allclose(found.comoment, expected, atol=0.02 * np.abs(expected).max())
+
+
+def test_influence_is_of_chains_alone() -> None:
+    with pytest.raises(UserError, match=r"^sampler\.estimator: influence is taken over chains"):
+        influence(make_model("gpt_neox"), DATA, DATA, "l0 mlp", sampler=SGLDConfig(estimator="gaussian-gradient"))
+
+
+def test_memory_that_runs_out_halves_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device that holds two contexts."""
+    language_model = LanguageModel.wrap(make_model("gpt_neox"))
+    component = select(language_model.model, language_model.architecture, ["l1 mlp"])[0]
+    tail = Tail.at(language_model, torch.from_numpy(DATA), component.start)
+    stack = Stack(component, 0.1 * torch.randn(1, size_of(component, language_model.parameters)))
+    expected, plain, sizes = context_losses(tail, stack, Budget(1000)), Tail.losses, []
+
+    def small(self: Tail, stacks: list[Stack]) -> torch.Tensor:
+        sizes.append(len(self.tokens))
+        if len(self.tokens) > 2:
+            raise torch.OutOfMemoryError("no room")
+        return plain(self, stacks)
+
+    monkeypatch.setattr(Tail, "losses", small)
+    assert np.allclose(context_losses(tail, stack, Budget(1000)), expected, atol=1e-6)
+    assert sizes[0] == 5
+    assert sizes[-3:] == [2, 2, 1]
 
 
 def test_self_influence_is_minus_a_variance_and_the_matrix_is_symmetric() -> None:

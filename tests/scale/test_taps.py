@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+import scale.taps
 from conftest import VOCABULARY, make_model
+from scale.batches import Budget
 from scale.errors import UserError
 from scale.language_model import LanguageModel
 from scale.taps import tap_layers, tapped
 
+BUDGET = Budget(1000)
 TOKENS = np.random.default_rng(0).integers(0, VOCABULARY, (3, 10))
 
 
@@ -26,7 +29,7 @@ def test_more_taps_than_intermediate_layers(depth: int, count: int) -> None:
 
 def test_rows_are_hidden_states_at_the_rows_own_token() -> None:
     model = make_model("gpt_neox")
-    found = tapped(LanguageModel.wrap(model), TOKENS, [1, 2]).reshape(3, 9, 2, 32)
+    found = tapped(LanguageModel.wrap(model), TOKENS, [1, 2], BUDGET).reshape(3, 9, 2, 32)
     with torch.no_grad():
         states = model(torch.from_numpy(TOKENS), output_hidden_states=True).hidden_states
     for index, layer in enumerate((1, 2)):
@@ -37,6 +40,26 @@ def test_a_row_knows_its_token_and_nothing_after_it() -> None:
     language_model = LanguageModel.wrap(make_model("gpt_neox"))
     changed = TOKENS.copy()
     changed[:, 6] = (changed[:, 6] + 1) % VOCABULARY
-    difference = np.abs(tapped(language_model, TOKENS, [2]) - tapped(language_model, changed, [2]))
+    difference = np.abs(tapped(language_model, TOKENS, [2], BUDGET) - tapped(language_model, changed, [2], BUDGET))
     moved = difference.reshape(3, 9, -1).max(axis=(0, 2)) > 1e-6
     assert moved.tolist() == [False] * 5 + [True] * 4
+
+
+def test_memory_that_runs_out_halves_the_batch(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A device that holds one context of ten tokens."""
+    language_model, plain, sizes = LanguageModel.wrap(make_model("gpt_neox")), scale.taps.residual_stream, []
+
+    def small(model: LanguageModel, ids: torch.Tensor, layers: list[int]) -> list[torch.Tensor]:
+        sizes.append(len(ids))
+        if len(ids) > 1:
+            raise torch.OutOfMemoryError("no room")
+        return plain(model, ids, layers)
+
+    expected = tapped(language_model, TOKENS, [1, 2], BUDGET)
+    monkeypatch.setattr(scale.taps, "residual_stream", small)
+    found = tapped(language_model, TOKENS, [1, 2], Budget(30))
+    assert np.allclose(found, expected, atol=1e-6)
+    assert sizes == [3, 1, 1, 1]
+    assert "out of memory with 3 contexts at once; going on with 1" in caplog.text
