@@ -206,6 +206,8 @@ def explain_system(error: OSError) -> str | None:
     if error.errno in NO_ROOM:
         return f"no space left to write {place}; free some and give the same command again, finished work is kept"
     if error.errno in NO_RIGHT:
+        if os.path.isfile(place) and not os.access(place, os.R_OK):
+            return f"no permission to read {place}; change its rights or name another file"
         return f"no permission to write {place}; change its rights or name another folder"
     return None
 

@@ -284,6 +284,19 @@ def test_a_run_that_may_not_be_gone_on_with(run_file: Path, tmp_path: Path, lock
     assert main(["run", str(run_file), "--until", "draws", "--quiet"]) == 0
 
 
+def test_a_text_that_may_not_be_read(run_file: Path, tmp_path: Path, text_folder: Path, locked: object) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(text_folder, own)
+    change(run_file, "corpus", path=str(own))
+    text = sorted(own.iterdir())[3]
+    locked(text, 0o000)  # type: ignore[operator]
+    said = balmer_as_anyone("run", str(run_file), "--quiet")
+    assert said == f"balmer: corpus.path: no permission to read {text}"
+    locked(run_file, 0o000)  # type: ignore[operator]
+    said = balmer_as_anyone("run", str(run_file), "--quiet")
+    assert said == f"balmer: no permission to read {run_file}; change its rights or name another file"
+
+
 def test_a_disk_that_is_really_full(run_file: Path, tmp_path: Path) -> None:
     """A file system of 256 KiB, where the user may make one."""
     small = tmp_path / "small"
