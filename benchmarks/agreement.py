@@ -16,7 +16,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations, product
 from pathlib import Path
@@ -26,14 +26,12 @@ import numpy as np
 import torch
 from devinterp.optim import SGMCMC
 
-from balmer.demo import MODEL
 from benchmarks import ours, peer_devinterp
 from benchmarks.jobs import Job, Outcome, load_model, prepare
-from scale.config import ModelConfig, SGLDConfig
+from benchmarks.texts import text_contexts
+from scale.config import SGLDConfig
 from scale.estimate import Moments, assemble, column_correlation
-from scale.language_model import load_tokenizer
 from scale.sgld import Langevin
-from scale.sources import iterate
 
 COMPONENTS = ("l0h1", "l2 mlp", "l4h0")
 Data = tuple[np.ndarray, np.ndarray]
@@ -43,20 +41,6 @@ Chis = dict[str, list[np.ndarray]]
 def estimates(job: Job) -> tuple[str, ...]:
     """-Cov_C(φ, l - L); E_C[l - L] from the trained weights on; and χ of both, which needs the unrestricted chain."""
     return ("covariance", "shift", *(["two-chain"] if job.full else []))
-
-
-def text_contexts(count: int, length: int) -> np.ndarray:
-    """One context from the middle of each of ``count`` modules of the standard library."""
-    tokenizer = load_tokenizer(ModelConfig(path=str(MODEL)))
-
-    def windows() -> Iterator[list[int]]:
-        for text in iterate("python-stdlib", shuffle=1):
-            ids = tokenizer(text.text[len(text.text) // 2 :][: 8 * length])["input_ids"]
-            if len(ids) >= length:
-                yield ids[:length]
-
-    found = windows()
-    return np.array([next(found) for _ in range(count)])
 
 
 def same_step(steps: int = 20) -> float:

@@ -7,7 +7,7 @@ Every estimator is run as in a run, on text of Python's library. For n draws a h
 tokens, Pearson's and of ranks, and the cost in forward passes of one context, sampling included (a backward pass
 counts as two). Beside it what a reliability of 0.9 would cost, by Spearman and Brown from the longest. Agreement: the
 correlation of an estimator's means with those of a long chain of SGLD, divided by the root of both reliabilities, and
-the slope; intervals from contexts drawn again (bootstrap).
+the slope of SGLD's on it; intervals from contexts drawn again (bootstrap).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from benchmarks.agreement import text_contexts
 from benchmarks.jobs import folder_of
+from benchmarks.texts import text_contexts
 from scale.batches import Budget
 from scale.components import Component, select
 from scale.config import ModelConfig, ProbeConfig, SGLDConfig
@@ -116,7 +116,7 @@ def reliability(halves: np.ndarray) -> float:
 
 
 def agreement(found: np.ndarray, reference: np.ndarray, contexts: int) -> dict[str, list[float]]:
-    """Corrected correlation and slope of ``found`` on ``reference``, each (2, tokens): value, and a 95 % interval."""
+    """Corrected correlation, and slope of ``reference`` on ``found``, each (2, tokens): value, and a 95 % interval."""
     a, b = found.reshape(2, contexts, -1), reference.reshape(2, contexts, -1)
     generator, values = np.random.default_rng(0), []
     for trial in range(BOOTSTRAP + 1):
