@@ -44,12 +44,11 @@ class Sums:
 
 
 @dataclass(frozen=True)
-class GradientPool:
-    """Directions of one component, in two halves."""
+class Drawn:
+    """What was drawn of one component, in two halves, and L there."""
 
     component: Component
     draws: Halves
-    numbers: Numbers
     trained_loss: float
     settings: SGLDConfig
 
@@ -61,6 +60,13 @@ class GradientPool:
     @property
     def mean_phi(self) -> float:
         return mean_of(self.phi)
+
+
+@dataclass(frozen=True)
+class GradientPool(Drawn):
+    """Directions of one component."""
+
+    numbers: Numbers
 
     @property
     def sigma(self) -> float:
@@ -111,22 +117,8 @@ class GradientPool:
 
 
 @dataclass(frozen=True)
-class GaussianPool:
-    """The full model: L at draws, in two halves; tokens are measured at fresh draws ±Z, which need not be kept."""
-
-    component: Component
-    draws: Halves
-    trained_loss: float
-    settings: SGLDConfig
-
-    @property
-    def phi(self) -> tuple[np.ndarray, np.ndarray]:
-        first, second = (np.stack([chain.loss for chain in half]) - self.trained_loss for half in self.draws)
-        return first, second
-
-    @property
-    def mean_phi(self) -> float:
-        return mean_of(self.phi)
+class GaussianPool(Drawn):
+    """The full model: tokens are measured at fresh draws ±Z, which need not be kept."""
 
     def parts(
         self, tail: Tail, half: int, document: int, baseline: np.ndarray, settings: ProbeConfig, budget: Budget
@@ -169,7 +161,7 @@ def source(component: Component, draws: Halves, numbers: Numbers, trained_loss: 
     if settings.estimator == "gaussian-gradient":
         if component.kind == "full":
             return GaussianPool(component, draws, trained_loss, settings)
-        return GradientPool(component, draws, numbers, trained_loss, settings)
+        return GradientPool(component, draws, trained_loss, settings, numbers)
     first, second = (np.stack([chain.loss for chain in half]) - trained_loss for half in draws)
     offsets = ([chain.offsets for chain in draws[0]], [chain.offsets for chain in draws[1]])
     return Pool(component, offsets, (first, second))
