@@ -80,7 +80,11 @@ def parameter_count(config: RunConfig) -> tuple[int, int]:
 
 def bytes_of_draws(config: RunConfig, whole: int, parts: int) -> int:
     """What the draws of that many parameters take on disk."""
-    kept = parts + (whole if config.sgld.estimator == "plain" else 0)  # of the full model gradients keep nothing
+    kept = {  # rows of every component, and of the full model, at every draw
+        "plain": parts + whole,
+        "gaussian-gradient": parts,
+        "tangent-gradient": 2 * parts + whole,
+    }[config.sgld.estimator]
     return kept * (2 if config.sgld.storage == "float16" else 4) * config.sgld.chains * config.sgld.draws
 
 

@@ -36,7 +36,7 @@ class ChainKey:
 class Draws:
     """One chain's draws: offsets (draws, parameters) from the trained weights, L at each, and the minibatch trace.
 
-    Of `scale.directions` they are directions, and the trace is their lengths.
+    Of `scale.directions` they are directions, and the trace is their lengths; of `scale.flow` points and directions.
     """
 
     offsets: Sequence[np.ndarray] | np.ndarray
@@ -169,7 +169,7 @@ class ChainGroup:
             torch.Generator(device).manual_seed(seed_for(settings.seed, key.component.name, key.chain)) for key in keys
         ]
         self.reference = reference_of(pool, settings)
-        self.width = size_of(keys[0].component, pool.language_model.parameters)
+        self.width, self.rows = size_of(keys[0].component, pool.language_model.parameters), settings.draws
         self.langevin = Langevin(settings, self.width, generators, device)
         self.gradient: Gradient = MinibatchGradient(keys, pool, settings.batch_contexts, generators, budget)
         self.loss = np.full((len(keys), settings.draws), np.nan)
@@ -203,8 +203,10 @@ class Group(Protocol):
     settings: SGLDConfig
     #: L at the draws, (chains, draws); NaN before they are made.
     loss: np.ndarray
-    #: Numbers in a draw; 0 if nothing is kept of it but L.
+    #: Numbers in a row that is kept; 0 if nothing is kept of a draw but L.
     width: int
+    #: Rows that are kept of a chain; there may be several for a draw.
+    rows: int
 
     def run(
         self, keep: Callable[[int, np.ndarray], None], checkpoint: Callable[[], None] | None = None
@@ -217,7 +219,7 @@ class Group(Protocol):
 
 def in_memory(group: Group) -> list[Draws]:
     """Run to the end, with all draws kept in memory: for models that are there already."""
-    offsets = np.empty((len(group.keys), group.settings.draws, group.width), group.settings.storage)
+    offsets = np.empty((len(group.keys), group.rows, group.width), group.settings.storage)
 
     def keep(index: int, draws: np.ndarray) -> None:
         offsets[:, index] = draws

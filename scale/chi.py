@@ -61,7 +61,7 @@ class Pools:
 def check_device(facts: Mapping[str, Any], device: str, sgld: SGLDConfig) -> None:
     """Where draws follow from their seeds, they must follow from them here: devices have generators of their own."""
     made = facts.get("device", device)
-    if sgld.estimator != "plain" and made != device:
+    if sgld.estimator == "gaussian-gradient" and made != device:
         raise UserError(
             f"model.device: the draws were made on {made}, and sgld.estimator: {sgld.estimator} makes some of their "
             f"numbers again from seeds, which give others on {device}; go on with model.device: {made}"

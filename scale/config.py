@@ -97,9 +97,11 @@ class SGLDConfig:
         components: Names ("l3h1", "l3 mlp", "embed"), unions ("l3h0 + l3h1"), or groups ("heads", "mlps", "all").
         estimator: "plain" takes the covariance over draws of the sampler. "gaussian-gradient" takes N(w*, I/γ) for the
             posterior, which it is where the loss holds little of it, and gradients at draws of it: no chain, no steps;
-            far more reliable for the same cost (docs/estimators.md).
+            far more reliable for the same cost. "tangent-gradient" carries gradients along chains of the posterior
+            itself (docs/estimators.md).
         sampler: "rmsprop-sgld" preconditions by the running gradient scale, "sgld" does not. "gaussian" is a control:
-            the draws of rmsprop-sgld, each replaced by isotropic noise of the same norm.
+            the draws of rmsprop-sgld, each replaced by isotropic noise of the same norm. Gradients do without: those of
+            chains solve the localisation exactly and do not precondition.
         step_size: ε, as in devinterp: drift ε/2, noise sqrt(ε).
         nbeta: nβ, the weight of the loss; 0 is a control without loss, whose preconditioner is 1 / rmsprop_stability.
         localization: γ, the pull towards the trained weights.
@@ -107,7 +109,7 @@ class SGLDConfig:
         chains: Independent chains per component; half of them make one measurement, half the other. For gradients: as
             many streams of independent draws.
         burn_in: Steps before the first draw.
-        draws: Draws kept per chain; for gradients in pairs of opposite sign.
+        draws: Draws kept per chain; for gradients in pairs of opposite sign, of the point or of the chain's noise.
         steps_between_draws: Steps from one draw to the next.
         pool_contexts: Contexts (from the truth split) that the sampler's minibatches are taken from.
         reference_contexts: Contexts of that pool on which L is evaluated at every draw.
@@ -120,7 +122,7 @@ class SGLDConfig:
     """
 
     components: tuple[str, ...] = ("all",)
-    estimator: Literal["plain", "gaussian-gradient"] = "plain"
+    estimator: Literal["plain", "gaussian-gradient", "tangent-gradient"] = "plain"
     sampler: Literal["rmsprop-sgld", "sgld", "gaussian"] = "rmsprop-sgld"
     step_size: float = 1e-3
     nbeta: float = 30.0
@@ -154,9 +156,16 @@ class SGLDConfig:
         require(0 <= self.rmsprop_decay < 1, f"sgld.rmsprop_decay must lie in [0, 1), got {self.rmsprop_decay}")
         require(self.rmsprop_stability > 0, f"sgld.rmsprop_stability must be positive, got {self.rmsprop_stability}")
         require(bool(self.components), 'sgld.components is empty; name components or a group such as "all"')
-        if self.estimator == "gaussian-gradient":
+        if self.estimator != "plain":
             require(self.draws % 2 == 0, f"sgld.draws must be even, draws come in pairs of two signs; got {self.draws}")
-            require(self.localization > 0, "sgld.localization must be positive for sgld.estimator: gaussian-gradient")
+            require(self.localization > 0, f"sgld.localization must be positive for sgld.estimator: {self.estimator}")
+        if self.estimator == "tangent-gradient":
+            most = 2 / self.localization
+            require(
+                self.step_size < most,
+                f"sgld.step_size: {self.step_size:g} with sgld.localization {self.localization:g} is more than a chain "
+                f"of sgld.estimator: tangent-gradient can go at once; it must be below {most:g}",
+            )
 
     @property
     def total_steps(self) -> int:
@@ -171,8 +180,8 @@ class ProbeConfig:
     Args:
         draws: "per-document" probes each document at its own random subset of the draws, so that errors are independent
             between documents; "shared" probes all at the same subset, as the published runs do.
-        draws_per_document: Size of that subset, over all chains; half of it from either half of the chains. A draw of
-            `sgld.estimator: gaussian-gradient` takes two evaluations.
+        draws_per_document: Size of that subset, over all chains; half of it from either half of the chains. A draw
+            with gradients takes two evaluations.
         difference_step: Step of its central differences, in standard deviations of the posterior.
         documents_per_shard: Documents in one work item.
         seed: Chooses the subsets.

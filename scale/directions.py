@@ -13,9 +13,11 @@ import numpy as np
 import torch
 
 from scale.batches import Budget
-from scale.chains import ChainGroup, ChainKey, Group, mean_losses, means_and_slopes, reference_of
+from scale.chains import ChainGroup, ChainKey, Group, mean_losses, reference_of
 from scale.config import SGLDConfig
+from scale.flow import TangentGroup
 from scale.gaussian import TINY, normal
+from scale.gradients import mean_gradients
 from scale.seeds import seed_for
 from scale.tail import Tail
 from scale.variants import size_of
@@ -27,32 +29,6 @@ def point(component: str, chain: int, pair: int, parameters: int, settings: SGLD
     return settings.localization**-0.5 * normal(parameters, seed, device)
 
 
-def mean_gradients(
-    tail: Tail, keys: Sequence[ChainKey], offsets: torch.Tensor, budget: Budget
-) -> tuple[np.ndarray, torch.Tensor]:
-    """L on all contexts at every chain's weights, and its gradient: (chains,) float64 and (chains, parameters)."""
-    contexts, length = tail.tokens.shape
-    losses, slopes = np.zeros(len(offsets)), torch.zeros_like(offsets)
-
-    def some_contexts(first: int, last: int) -> None:
-        within = tail.subset(torch.arange(first, last, device=tail.tokens.device))
-        index = torch.arange(last - first, device=tail.tokens.device)
-        means, own = offsets.new_empty(len(offsets)), torch.empty_like(offsets)
-
-        def some(begin: int, end: int) -> None:
-            part = slice(begin, end)
-            every = index.repeat(end - begin, 1)
-            means[part], own[part] = means_and_slopes(within, every, keys[part], offsets[part])
-
-        budget.ranges(len(offsets), lambda: budget.variants(within.tokens.numel(), offsets.shape[1]), some)
-        share = (last - first) / contexts
-        np.add(losses, share * means.double().cpu().numpy(), out=losses)
-        slopes.add_(own, alpha=share)
-
-    budget.ranges(contexts, lambda: budget.variants(length), some_contexts, "contexts")
-    return losses, slopes
-
-
 class DirectionGroup:
     """Directions of a group of chains on their way; what is called a chain is a stream of independent draws."""
 
@@ -61,7 +37,7 @@ class DirectionGroup:
         self.reference = reference_of(pool, settings)
         self.parameters = size_of(keys[0].component, pool.language_model.parameters)
         self.keeps_directions = keys[0].component.kind != "full"
-        self.width = self.parameters if self.keeps_directions else 0
+        self.width, self.rows = self.parameters if self.keeps_directions else 0, settings.draws
         self.loss = np.full((len(keys), settings.draws), np.nan)
         self.lengths = np.ones((len(keys), settings.draws))
         self.pairs = 0
@@ -107,5 +83,7 @@ class DirectionGroup:
 
 def group_of(keys: Sequence[ChainKey], pool: Tail, settings: SGLDConfig, budget: Budget) -> Group:
     """What makes the draws that the estimator asks for."""
-    kind = ChainGroup if settings.estimator == "plain" else DirectionGroup
+    if settings.estimator == "plain":
+        return ChainGroup(keys, pool, settings, budget)
+    kind = DirectionGroup if settings.estimator == "gaussian-gradient" else TangentGroup
     return kind(keys, pool, settings, budget)

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from scale.batches import Budget, memory_explained, remembered_budget
-from scale.chains import ChainKey, Draws, grouped, loss_at_trained_weights, reference_of
+from scale.chains import ChainKey, Draws, Group, grouped, loss_at_trained_weights, reference_of
 from scale.components import FULL, Component, full, select
 from scale.config import ModelConfig, SGLDConfig
 from scale.corpus import split_tokens
@@ -69,14 +69,14 @@ def pool_tail(corpus: Path, model: ModelConfig, start: int, contexts: int) -> Ta
     return Tail.at(language_model, tokens, start, remembered_budget(language_model.device, model.batch_tokens))
 
 
-def create_files(folder: Path, keys: Sequence[ChainKey], language_model: LanguageModel, settings: SGLDConfig) -> None:
-    for key in keys:
+def create_files(folder: Path, group: Group, language_model: LanguageModel) -> None:
+    for key in group.keys:
         shapes = {
             slice_name(where): slice_shape(where, language_model.parameters[where.parameter])
             for where in key.component.slices
         }
         path = folder / chain_file(key.component.name, key.chain)
-        create(path, shapes, settings.draws, np.dtype(settings.storage))
+        create(path, shapes, group.rows, np.dtype(group.settings.storage))
 
 
 @memory_explained()
@@ -92,7 +92,7 @@ def sample(
     if saved.exists():
         group.restore(load_file(saved))
     elif group.width:
-        create_files(folder, keys, language_model, settings)
+        create_files(folder, group, language_model)
     names = [chain_file(key.component.name, key.chain) for key in keys] if group.width else []
     files = [DrawFile(folder / name, "r+") for name in names]
 

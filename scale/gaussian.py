@@ -44,17 +44,17 @@ def between(x: torch.Tensor, y: torch.Tensor, alpha: float) -> torch.Tensor:
     return alpha * x + (1 - alpha * alpha) ** 0.5 * y
 
 
-def evaluated_at(z: torch.Tensor, directions: Sequence[torch.Tensor], step: float) -> torch.Tensor:
-    """Where a pair needs g, (4, parameters): Z ± step · v/|v|, then -Z ± step · v'/|v'|, v' belonging to -X."""
+def evaluated_at(points: Sequence[torch.Tensor], directions: Sequence[torch.Tensor], step: float) -> torch.Tensor:
+    """Where a pair of points Z, each with its v, needs g: Z ± step · v/|v|, (4, parameters)."""
     rows = []
-    for sign, direction in zip((1, -1), directions, strict=True):
+    for z, direction in zip(points, directions, strict=True):
         aside = direction * (step / torch.linalg.vector_norm(direction).clamp_min(TINY))
-        rows += [sign * z + aside, sign * z - aside]
+        rows += [z + aside, z - aside]
     return torch.stack(rows)
 
 
 def derivative(values: np.ndarray, lengths: np.ndarray, step: float) -> np.ndarray:
-    """The mean over the pair of ∇g(±Z)·v: ``values`` (pairs, 4, tokens) of g, ``lengths`` (pairs, 2) of v."""
+    """The mean over the pair of ∇g(Z)·v: ``values`` (pairs, 4, tokens) of g, ``lengths`` (pairs, 2) of v."""
     slopes = (values[:, 0::2] - values[:, 1::2]) / (2 * step)
     found: np.ndarray = (slopes * lengths[:, :, None]).mean(axis=1)
     return found

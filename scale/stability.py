@@ -20,6 +20,8 @@ DIVISORS = tuple(factor * 10**power for power in range(6) for factor in (3, 10))
 def trials(settings: SGLDConfig) -> Iterator[SGLDConfig]:
     """Short chains, otherwise as asked for, at smaller and smaller steps."""
     between = max(1, min(settings.total_steps, STEPS) // DRAWS)
+    if settings.estimator == "tangent-gradient":  # its chains are stable where those of sgld are
+        settings = replace(settings, estimator="plain", sampler="sgld")
     short = replace(settings, chains=CHAINS, draws=DRAWS, burn_in=0, steps_between_draws=between)
     for divisor in DIVISORS:
         yield replace(short, step_size=float(f"{settings.step_size / divisor:.2g}"))
@@ -41,7 +43,7 @@ def too_large(
     key: str, what: str, component: Component, pool: Tail, settings: SGLDConfig, trained_loss: float, budget: Budget
 ) -> str:
     """What is said of a step size at which ``what`` diverged; ``key`` is how the user calls the step size."""
-    if settings.estimator != "plain":
+    if settings.estimator == "gaussian-gradient":
         section = key.rpartition(".")[0]
         return (
             f"{section}.localization: at {settings.localization:g} the loss at draws of {what} is no number, or more "

@@ -241,14 +241,16 @@ def test_a_draw_is_found_where_the_table_says(run: Run) -> None:
         assert (place / draws.chain_file(row["component"], row["chain"])).is_file()
 
 
-def test_gradients_through_the_stages_are_those_in_memory(run: Run) -> None:
+@pytest.mark.parametrize("estimator", ["gaussian-gradient", "tangent-gradient"])
+def test_gradients_through_the_stages_are_those_in_memory(run: Run, estimator: str) -> None:
     """Draws in half precision on disk; the same seeds, pairs and Y as the library function takes."""
-    sampler = replace(SAMPLER, estimator="gaussian-gradient", localization=100.0, storage="float16", nbeta=1e-3)
-    run.draws("draws-gradient", sampler)
-    facts = run.chi("chi-gradient", drawn="draws-gradient", sampler=sampler)
-    assert facts["estimator"] == "gaussian-gradient"
+    sampler = replace(SAMPLER, estimator=estimator, localization=100.0, storage="float16", nbeta=1e-3, step_size=5e-3)
+    drawn = f"draws-{estimator}"
+    run.draws(drawn, sampler)
+    facts = run.chi(f"chi-{estimator}", drawn=drawn, sampler=sampler)
+    assert facts["estimator"] == estimator
     assert facts["evaluations"] == 2 * facts["tokens"] * 5 * PROBE.draws_per_document
-    assert not list((run.place / "draws-gradient").rglob("full*.safetensors"))
+    assert bool(list((run.place / drawn).rglob("full*.safetensors"))) == (estimator == "tangent-gradient")
     language_model = load_language_model(run.model)
     rows = corpus.read_rows(run.place / "corpus", chi.MEASURED)
     document = int(rows.contexts["document"][0])
@@ -258,17 +260,28 @@ def test_gradients_through_the_stages_are_those_in_memory(run: Run) -> None:
     sampled = sample_components(language_model, [*parts, full(language_model.model)], reference, sampler)
     *pools, everything = (one.pool() for one in sampled)
     expected = probe_document(language_model, tokens, document, pools, everything, PROBE).arrays()
-    found = run.parts("chi-gradient")
+    found = run.parts(f"chi-{estimator}")
     for key, value in expected.items():
         first = found[key][: len(value)]
         assert np.abs(value).max() > 0
         assert np.allclose(first, value, rtol=0, atol=5e-3 * value.std()), key
-    table = run.table("chi-gradient")
+    table = run.table(f"chi-{estimator}")
     assert facts["bent"] == []
     assert table["tilt"].max() < chi.MOST_TILT
-    run.chi("chi-bent", drawn="draws-gradient", sampler=replace(sampler, nbeta=1e6 * sampler.nbeta))
-    assert "l1 mlp" in next(line for line in run.heard.lines if "bends this posterior" in line)
     assert (table["reliability_covariance"] > run.table("chi")["reliability_covariance"]).all()
+
+
+def test_a_posterior_that_is_not_the_gaussian_is_named(run: Run) -> None:
+    sampler = replace(SAMPLER, estimator="gaussian-gradient", localization=100.0, storage="float16", nbeta=1e3)
+    run.draws("draws-bent", sampler)
+    facts = run.chi("chi-bent", drawn="draws-bent", sampler=sampler)
+    assert "l1 mlp" in facts["bent"]
+    assert "l1 mlp" in next(line for line in run.heard.lines if "bends this posterior" in line)
+    carried = replace(sampler, estimator="tangent-gradient", nbeta=1e-3, step_size=5e-3)
+    assert run.draws("draws-carried", carried)
+    heard = len(run.heard.lines)
+    run.chi("chi-carried", drawn="draws-carried", sampler=replace(carried, nbeta=1e3))
+    assert not any("bends this posterior" in line for line in run.heard.lines[heard:])
 
 
 def test_draws_that_another_device_would_not_make_again_are_refused(run: Run) -> None:

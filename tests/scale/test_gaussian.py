@@ -34,7 +34,8 @@ def estimates(
     for k, alpha in enumerate(chosen):
         x, y = (SIGMA * normal(SIZE, 2 * k + i).double() for i in range(2))
         directions = [SIGMA**2 * gradient(sign * x) for sign in (1, -1)]
-        values = g(evaluated_at(between(x, y, float(alpha)), directions, step)).numpy()
+        z = between(x, y, float(alpha))
+        values = g(evaluated_at([z, -z], directions, step)).numpy()
         lengths = np.array([[float(v.norm()) for v in directions]])
         found.append(derivative(values[None, :, None], lengths, step)[0, 0])
     return np.array(found)
@@ -90,7 +91,7 @@ def test_the_error_of_the_step_is_of_second_order() -> None:
 
 
 def test_a_direction_of_no_length_adds_nothing() -> None:
-    points = evaluated_at(torch.ones(3), [torch.zeros(3), torch.zeros(3)], 0.1)
+    points = evaluated_at([torch.ones(3), -torch.ones(3)], [torch.zeros(3), torch.zeros(3)], 0.1)
     assert torch.equal(points, torch.tensor([[1.0], [1.0], [-1.0], [-1.0]]).expand(4, 3))
 
 
