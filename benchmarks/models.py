@@ -19,7 +19,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-from transformers import AutoTokenizer, GPTNeoXForCausalLM, PreTrainedTokenizerFast
+from transformers import GPTNeoXForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from balmer.demo import MODEL
@@ -48,7 +48,7 @@ def publish(
 def train(chosen: argparse.Namespace) -> None:
     shape, device = SHAPES[chosen.model], device_named(chosen.device)
     recipe = Recipe(chosen.steps or 1)
-    tokenizer = AutoTokenizer.from_pretrained(MODEL)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(MODEL)
     corpus = load_corpus(tokenizer, tests=recipe.tests)
     if chosen.minutes:
         trial = Training(recipe, tokenizer, Path(), device, shape)

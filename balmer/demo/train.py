@@ -24,7 +24,6 @@ from balmer.demo.recipe import Recipe, Shape, decay_start, defaults, learning_ra
 from balmer.demo.text import Corpus, end_token, load_corpus, prepare, prepared, train_tokenizer
 from scale.errors import UserError
 
-
 DEMO = Shape()
 #: Given the model, its tokenizer, the text, the folder, the recipe and the step, writes what has been learnt so far.
 Publish = Callable[[GPTNeoXForCausalLM, PreTrainedTokenizerFast, Corpus, Path, Recipe, int], None]
@@ -53,8 +52,8 @@ def model_config(tokenizer: PreTrainedTokenizerFast, recipe: Recipe, shape: Shap
 def new_model(config: GPTNeoXConfig, shape: Shape) -> GPTNeoXForCausalLM:
     model = GPTNeoXForCausalLM(config)
     if shape.silent_mlps:
-        for block in model.gpt_neox.layers:
-            for parameter in block.mlp.parameters():
+        for name, parameter in model.named_parameters():
+            if ".mlp." in name:
                 torch.nn.init.zeros_(parameter).requires_grad_(False)
     return model
 
@@ -126,7 +125,7 @@ class Training:
         begun = state["step"] > min(decay_start(before), decay_start(self.recipe))
         if not same or (begun and before.steps != self.recipe.steps):
             raise UserError(
-                f"--work {self.folder} holds a checkpoint of another recipe or shape: remove it or choose another folder"
+                f"--work {self.folder} holds a checkpoint of another recipe or shape: remove it or choose another"
             )
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
