@@ -3,8 +3,8 @@
     python -m benchmarks.estimators_figure RESULTS.jsonl [MORE.jsonl] --out docs/images/estimators.svg
         [--gammas 300] [--nbetas 30] [--parts covariance shift]
 
-Two figures, a row of panels for each file and part, a column for each kind of component. Reliability against cost, a row
-for each cell (γ, nβ): the median over components of the kind, Pearson's solid and of ranks dashed, components faint.
+Two figures, a row of panels for each file and part, a column for each kind of component. Reliability against cost, a
+row for each cell (γ, nβ): the median over components of the kind, Pearson solid, of ranks dashed, components faint.
 And, beside it as ESTIMATORS-agreement.svg, the corrected correlation and the slope of long chains of SGLD with each
 estimator, in all cells, with 95 % intervals: an unbiased estimator's hold 1. An interval that ends nowhere is dotted.
 The suffix of --out decides the format.
