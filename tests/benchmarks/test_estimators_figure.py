@@ -97,7 +97,7 @@ def test_estimators_differ_in_lightness_and_in_marker() -> None:
     assert len({marker for _, marker in STYLES}) == len(STYLES)
     shares = np.array([0.299, 0.587, 0.114])
     lightness = [shares @ [int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour, _ in STYLES[:3]]
-    assert np.abs(np.diff(sorted(lightness))).min() > 40
+    assert np.abs(np.diff(sorted(lightness))).min() > 30
 
 
 @pytest.fixture
