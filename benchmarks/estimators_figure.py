@@ -96,11 +96,11 @@ def ends(estimate: dict[str, float | None]) -> tuple[float, float, bool]:
     return max(low, LOW), min(high, HIGH), True
 
 
-def panels(rows: int, columns: int, width: float) -> tuple[Any, np.ndarray]:
+def panels(rows: int, columns: int, width: float, sharex: bool) -> tuple[Any, np.ndarray]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width * columns, INCHES * rows + 0.5), layout="constrained")
-    return figure, np.asarray(figure.subplots(rows, columns, squeeze=False, sharey="row"))
+    return figure, np.asarray(figure.subplots(rows, columns, squeeze=False, sharey="row", sharex=sharex))
 
 
 def draw_reliability(results: Sequence[Result], cells: Sequence[tuple[float, float]], parts: Sequence[str]) -> Any:
@@ -108,7 +108,7 @@ def draw_reliability(results: Sequence[Result], cells: Sequence[tuple[float, flo
     wanted = [(result, cell, part) for result in results for cell in result.cells if cell in cells for part in parts]
     if not wanted:
         raise UserError("--gammas, --nbetas: no such cell in these files")
-    figure, axes = panels(len(wanted), len(kinds), 2.9)
+    figure, axes = panels(len(wanted), len(kinds), 2.9, sharex=True)
     for row, (result, cell, part) in zip(axes, wanted, strict=True):
         records = [record for record in result.records if (record["gamma"], record["nbeta"]) == cell]
         for panel, kind in zip(row, kinds, strict=True):
@@ -120,8 +120,13 @@ def draw_reliability(results: Sequence[Result], cells: Sequence[tuple[float, flo
 
 
 def draw_lines(panel: Any, records: Sequence[Record], names: Sequence[str], part: str) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
     panel.set_xscale("log")
-    panel.set_ylim(-0.1, 1.02)
+    panel.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    panel.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    panel.xaxis.set_minor_formatter(NullFormatter())
+    panel.set_ylim(-0.25, 1.02)
     panel.grid(alpha=0.3, linewidth=0.5)
     for name, (colour, marker) in zip(names, STYLES, strict=False):
         lines = lines_of(records, name, part)
@@ -136,7 +141,7 @@ def draw_agreement(results: Sequence[Result], parts: Sequence[str]) -> Any:
     kinds, names = kinds_in(results), estimators_in(results)
     wanted = [(result, part, what) for result in results for part in parts for what in QUANTITIES]
     cells = max(len(result.cells) for result in results)
-    figure, axes = panels(len(wanted), len(kinds), max(2.9, 0.35 * cells))
+    figure, axes = panels(len(wanted), len(kinds), max(2.9, 0.35 * cells), sharex=False)
     for row, (result, part, what) in zip(axes, wanted, strict=True):
         for panel, kind in zip(row, kinds, strict=True):
             draw_intervals(panel, result, kind, names, part, what)
