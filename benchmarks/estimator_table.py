@@ -20,12 +20,11 @@ def interval(estimate: dict[str, float | None]) -> str:
     return f"{number(estimate['value'], '.2f')} ({low} to {high})"
 
 
-def head(gamma: float, nbeta: float) -> list[str]:
-    return [
-        f"γ {gamma:g}, nβ {nbeta:g}",
-        f"{'component':<10} {'part':<10} {'estimator':<17} {'tilt':>6} {'mean φ':>9} {'draws':>5} {'r':>6} {'rank':>6} "
-        f"{'cost':>9} {f'for {WANTED}':>11}  correlation and slope with long SGLD (its reliability)",
-    ]
+def head(gamma: float, nbeta: float, width: int) -> list[str]:
+    left = f"{'component':<{width}} {'part':<10} {'estimator':<17} {'tilt':>6} {'mean φ':>9}"
+    right = f"{'draws':>5} {'r':>6} {'rank':>6} {'cost':>9} {f'for {WANTED}':>11}"
+    known = "correlation and slope with long SGLD (its reliability)"
+    return [f"γ {gamma:g}, nβ {nbeta:g}", f"{left} {right}  {known}"]
 
 
 def agreement_of(record: Record, estimator: str, part: str) -> str:
@@ -36,10 +35,10 @@ def agreement_of(record: Record, estimator: str, part: str) -> str:
     return ""
 
 
-def row(record: Record, point: dict[str, Any]) -> str:
+def row(record: Record, point: dict[str, Any], width: int) -> str:
     estimator, part = point["estimator"], point["part"]
     return (
-        f"{record['component']:<10} {part:<10} {estimator:<17} {point['tilt']:6.2f} {point['mean_phi']:9.2g} "
+        f"{record['component']:<{width}} {part:<10} {estimator:<17} {point['tilt']:6.2f} {point['mean_phi']:9.2g} "
         f"{point['draws']:5} {number(point['pearson'], '.3f'):>6} {number(point['rank'], '.3f'):>6} "
         f"{point['cost']:9,.0f} {number(point['cost_wanted'], ',.0f'):>11}  {agreement_of(record, estimator, part)}"
     ).rstrip()
@@ -47,11 +46,12 @@ def row(record: Record, point: dict[str, Any]) -> str:
 
 def table(gamma: float, nbeta: float, records: Sequence[Record]) -> str:
     """Every estimator at the most draws; what failed, and why."""
-    lines = head(gamma, nbeta)
+    width = max(len(name) for name in ("component", *(record["component"] for record in records)))
+    lines = head(gamma, nbeta, width)
     for record in records:
         most = max((point["draws"] for point in record["points"]), default=0)
         for part in ("covariance", "shift"):
             chosen = [one for one in record["points"] if (one["part"], one["draws"]) == (part, most)]
-            lines += [row(record, point) for point in chosen]
-        lines += [f"{record['component']:<10} {name}: {why}" for name, why in record["failures"].items()]
+            lines += [row(record, point, width) for point in chosen]
+        lines += [f"{record['component']:<{width}} {name}: {why}" for name, why in record["failures"].items()]
     return "\n".join(lines)

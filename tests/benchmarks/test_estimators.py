@@ -196,6 +196,17 @@ def test_what_does_not_depend_on_nbeta_is_the_same_in_all_cells_but_for_its_tilt
     assert of(low, "plain")[0]["pearson"] != of(high, "plain")[0]["pearson"]
 
 
+def test_a_component_measured_alone_is_measured_the_same(grid: tuple[Path, Counted]) -> None:
+    """l1h0 was alone in the first cell, and beside l1h1 in the second."""
+    first, second = (
+        [row for row in record["points"] if row["estimator"] == "gaussian-gradient"]
+        for record in read(grid[0])[1]
+        if record["component"] == "l1h0"
+    )
+    for key in ("pearson", "rank", "mean_phi", "cost"):
+        assert [row[key] for row in first] == pytest.approx([row[key] for row in second], rel=1e-3)
+
+
 def test_a_record_has_a_row_for_everything(grid: tuple[Path, Counted]) -> None:
     for record in read(grid[0])[1]:
         names = {(r["estimator"], r["part"], r["draws"]) for r in record["points"]}
@@ -224,7 +235,9 @@ def test_a_component_that_diverged_is_said_and_does_not_stop_the_rest() -> None:
     assert (found["points"][0]["tilt"], found["points"][0]["mean_phi"]) == (10.0, 2.0)
     assert found["agreement"] == []
     record = {"component": "l0h0", **found}
-    assert "l0h0       plain: 4 of 4 chains diverged" in table(1.0, 1.0, [record])
+    assert table(1.0, 1.0, [record]).splitlines()[-1].split(maxsplit=1) == ["l0h0", "plain: 4 of 4 chains diverged"]
+    lines = table(1.0, 1.0, [record, {**record, "component": "a.parameter.with.a.name"}]).splitlines()
+    assert [lines[row].index("shift") for row in (2, 4)] == [lines[1].index("part")] * 2
 
 
 def test_a_file_of_another_measurement_is_refused(tmp_path: Path) -> None:
