@@ -1,210 +1,232 @@
 """How reliable the parts of χ are for what they cost, estimator by estimator, and whether they agree.
 
     python -m benchmarks.estimators [--model demo] [--components l0h1 "l2 mlp" l4h0 embed unembed]
-        [--nbeta 30] [--gamma 300] [--most 64] [--reference-draws 400] [--out estimators.json]
+        [--gammas 30 300 3000] [--nbetas 1 10 30 100] [--most 32] [--reference-draws 100] [--out RESULTS.jsonl]
 
-Every estimator is run as in a run, on text of Python's library. For n draws a half: the correlation of both halves over
-tokens, Pearson's and of ranks, and the cost in forward passes of one context, sampling included (a backward pass
-counts as two). Beside it what a reliability of 0.9 would cost, by Spearman and Brown from the longest. Agreement: the
-correlation of an estimator's means with those of a long chain of SGLD, divided by the root of both reliabilities, and
-the slope of SGLD's on it; intervals from contexts drawn again (bootstrap).
+Every estimator is run as in a run, on text of Python's library, in every cell of the grid of γ and nβ. For n draws a
+half: the correlation of both halves over tokens, Pearson's and of ranks, and the cost in forward passes of one context,
+sampling included (a backward pass counts as two). Each half holds ``--pool`` times as many draws as a context picks;
+all of them are paid for. Beside it what a reliability of 0.9 would cost, by Spearman and Brown.
+
+Agreement: the slope of long chains of SGLD on each estimator, and their correlation, corrected for the noise of both
+(`benchmarks.estimator_agreement`), every chain being a repetition. ``plain`` among the estimators is the control: it is
+the reference's own kind, so where its interval is short it must hold 1.
+
+``--out`` is a file of JSON lines, one for each component of a cell; given again, the command goes on where it stopped.
+`benchmarks.estimators_figure` draws it.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
 
+from benchmarks.estimator_agreement import FEWEST, Agreement, agreement
+from benchmarks.estimator_measurement import PARTS, Outcome, Text, all_phi, points, repetitions
+from benchmarks.estimator_records import Record, Records
+from benchmarks.estimator_settings import WITHOUT_NBETA, Sizes, held, settings_of
+from benchmarks.estimator_table import table
 from benchmarks.jobs import folder_of
 from benchmarks.texts import text_contexts
 from scale.batches import Budget
-from scale.components import Component, select
-from scale.config import ModelConfig, ProbeConfig, SGLDConfig
-from scale.estimate import spearman_brown
+from scale.components import Component, all_components, select
+from scale.config import ModelConfig, SGLDConfig
+from scale.errors import UserError
 from scale.language_model import LanguageModel, load_language_model
-from scale.probe import HALVES, Source, trained_losses
-from scale.susceptibilities import sample_components
-from scale.tail import Tail
+from scale.store import file_digest
+from scale.susceptibilities import Sampled, sample_components
+from scale.variants import size_of
 
-#: Reliability at which costs are compared.
-WANTED = 0.9
-BOOTSTRAP = 400
-
-
-@dataclass(frozen=True)
-class Data:
-    """Contexts that are measured, and contexts that L is taken on and chains are run on."""
-
-    measured: np.ndarray
-    reference: np.ndarray
+REFERENCE = "reference"
+#: What an estimator found of a component, or why it found nothing.
+Found = Outcome | str
 
 
-@dataclass(frozen=True)
-class Point:
-    """One estimator of one part of one component, at some draws a half; both halves' means over tokens."""
-
-    estimator: str
-    component: str
-    part: str
-    draws: int
-    cost: float
-    pearson: float
-    rank: float
-    cost_wanted: float
+def is_silent(language_model: LanguageModel, component: Component) -> bool:
+    """Whether it is an MLP without weights: nothing was learnt there, and nothing is to be measured."""
+    weights = (language_model.parameters[where.parameter] for where in component.slices)
+    return component.kind == "mlp" and not any(bool(weight.any()) for weight in weights)
 
 
-def estimators(gamma: float, nbeta: float, most: int, reference: int) -> dict[str, SGLDConfig]:
-    """Settings of each; enough draws that a half has twice as many as are ever picked."""
-    common: dict[str, Any] = {
-        "localization": gamma, "nbeta": nbeta, "chains": 4, "pool_contexts": reference,
-        "reference_contexts": reference, "storage": "float32",
-    }  # fmt: skip
-    step = 0.1 / (gamma * 10)  # ε·γ·G/4 = 0.025 with the preconditioner's 1 / 0.1: a bias of 2.6 %
-    chain: dict[str, Any] = {"step_size": step, "batch_contexts": 4, "burn_in": 60, "steps_between_draws": 8}
+def of_each_kind(language_model: LanguageModel) -> list[str]:
+    """The second head of the lowest block, the first of the highest, the middle MLP, embedding and unembedding."""
+    last = language_model.architecture.layers - 1
+    wanted = ["embed", "l0h1", f"l{(last + 1) // 2} mlp", f"l{last}h0", "unembed"]
+    known = {component.name for component in all_components(language_model.model, language_model.architecture)}
+    return [name for name in wanted if name in known]
+
+
+def chosen_components(language_model: LanguageModel, names: Sequence[str]) -> list[Component]:
+    wanted = names or of_each_kind(language_model)
+    found = select(language_model.model, language_model.architecture, wanted)
+    return [component for component in found if not is_silent(language_model, component)]
+
+
+class Yardstick:
+    """Measures the components of one block together; what does not depend on nβ is measured once."""
+
+    def __init__(
+        self,
+        options: argparse.Namespace,
+        language_model: LanguageModel,
+        measured: np.ndarray,
+        reference: np.ndarray,
+        components: Sequence[Component],
+    ) -> None:
+        self.options, self.language_model, self.components = options, language_model, components
+        self.reference, self.sizes = reference, Sizes(len(measured), len(reference))
+        self.budget = Budget.of(language_model.device)
+        self.text = Text(language_model, measured, components[0].start, self.budget)
+        self.known: dict[tuple[SGLDConfig, str], Found] = {}
+
+    def settings(self, gamma: float, nbeta: float) -> dict[str, SGLDConfig]:
+        """Of every estimator, and of the long chains if they are wanted; the same for all nβ where it has no say."""
+        options, count = self.options, self.sizes.reference
+        draws = held(options.most, options.chains, options.pool)
+        found = settings_of(gamma, nbeta, options.chains, draws, count)
+        found |= {name: replace(found[name], nbeta=1.0) for name in WITHOUT_NBETA}
+        if options.reference_draws:
+            chains, draws = options.reference_chains, options.reference_draws
+            found[REFERENCE] = replace(settings_of(gamma, nbeta, chains, draws, count)["plain"], seed=1)
+        return found
+
+    def outcome(self, sampled: Sampled, is_reference: bool) -> Found:
+        if sampled.failure:
+            return sampled.failure
+        ladder = [] if is_reference else points(sampled, self.text, self.sizes, self.options.most, self.options.pool)
+        wanted = bool(self.options.reference_draws) and len(sampled.kept) >= FEWEST
+        repeated = repetitions(sampled, self.text, self.options.pool) if wanted else {}
+        return Outcome(all_phi(sampled), ladder, repeated)
+
+    def found(self, name: str, settings: SGLDConfig, components: Sequence[Component]) -> dict[str, Found]:
+        """By component; those that are not known yet are sampled together."""
+        missing = [component for component in components if (settings, component.name) not in self.known]
+        if missing:
+            for sampled in sample_components(self.language_model, missing, self.reference, settings, self.budget):
+                self.known[settings, sampled.component.name] = self.outcome(sampled, name == REFERENCE)
+        return {component.name: self.known[settings, component.name] for component in components}
+
+    def records(self, gamma: float, nbeta: float, components: Sequence[Component]) -> Iterator[Record]:
+        every = self.settings(gamma, nbeta)
+        found = {name: self.found(name, settings, components) for name, settings in every.items()}
+        for component in components:
+            yield {
+                "gamma": gamma,
+                "nbeta": nbeta,
+                "component": component.name,
+                "kind": component.kind,
+                "parameters": size_of(component, self.language_model.parameters),
+                **rows({name: one[component.name] for name, one in found.items()}, nbeta),
+            }
+        self.known = {key: one for key, one in self.known.items() if key[0].estimator in WITHOUT_NBETA}
+
+
+def rows(found: dict[str, Found], nbeta: float) -> dict[str, Any]:
+    """A row for each estimator, part and number of draws; one for the agreement of each estimator and part."""
+    outcomes = {name: one for name, one in found.items() if isinstance(one, Outcome)}
+    failures = {name: one for name, one in found.items() if isinstance(one, str)}
+    reference = outcomes.pop(REFERENCE, None)
+    ladder: list[Record] = []
+    agreements: list[Record] = []
+    for name, one in outcomes.items():
+        known = {"estimator": name, "tilt": one.tilt(nbeta), "mean_phi": one.mean_phi}
+        ladder += [{**known, **asdict(point)} for point in one.points]
+        if reference and reference.repetitions and one.repetitions:
+            agreements += [{**known, **row} for row in agreement_rows(one, reference)]
+    return {"points": ladder, "agreement": agreements, "failures": failures}
+
+
+def agreement_rows(one: Outcome, reference: Outcome) -> Iterator[Record]:
+    for part in PARTS:
+        found: Agreement = agreement(one.repetitions[part], reference.repetitions[part])
+        yield {"part": part, **asdict(found)}
+
+
+def fixed_options(options: argparse.Namespace) -> Record:
+    """What all records of a file must have in common."""
+    names = ("model", "measured", "reference", "context_length", "most", "chains", "pool")
+    weights = sorted(Path(folder_of(options.model)).glob("*.safetensors"))
     return {
-        "plain": SGLDConfig(estimator="plain", draws=most, **chain, **common),
-        "gaussian-gradient": SGLDConfig(estimator="gaussian-gradient", draws=most, **common),
+        **{name: getattr(options, name) for name in (*names, "reference_draws", "reference_chains")},
+        "weights": [file_digest(path) for path in weights],
     }
 
 
-def cost(settings: SGLDConfig, draws: int, data: Data, kept: int) -> float:
-    """Forward passes of one context, for ``draws`` a half, both halves; ``kept``: draws of a chain that are needed."""
-    reference, measured = len(data.reference), len(data.measured)
-    if settings.estimator == "gaussian-gradient":
-        return HALVES * draws * (3 * reference + 2 * measured)
-    steps = settings.chains * (settings.burn_in + kept * settings.steps_between_draws)
-    return steps * 3 * settings.batch_contexts + HALVES * draws * (reference + measured)
-
-
-def source_of(language_model: LanguageModel, component: Component, data: Data, settings: SGLDConfig) -> Source:
-    return sample_components(language_model, [component], data.reference, settings)[0].pool()
-
-
-def measured(language_model: LanguageModel, source: Source, data: Data, draws: int) -> dict[str, np.ndarray]:
-    """Covariance and shift of all tokens at ``draws`` a half, (2, tokens) each."""
-    tokens = torch.from_numpy(data.measured).to(language_model.device)
-    budget = Budget.of(language_model.device)
-    tail = Tail.at(language_model, tokens, source.component.start, budget)
-    settings = ProbeConfig(draws_per_document=HALVES * draws)
-    baseline = trained_losses(tail)
-    halves = [source.parts(tail, half, 0, baseline, settings, budget) for half in range(HALVES)]
-    return {part: np.stack([getattr(half, part) for half in halves]) for part in ("covariance", "shift")}
-
-
-def points(
-    name: str, settings: SGLDConfig, component: str, draws: int, found: dict[str, np.ndarray], data: Data
-) -> list[Point]:
-    rows = []
-    for part, halves in found.items():
-        pearson, rank = float(np.corrcoef(*halves)[0, 1]), float(spearmanr(*halves).statistic)
-        spent = cost(settings, draws, data, -(-draws // 2))
-        wanted = WANTED / (1 - WANTED) * (1 - pearson) / pearson if pearson > 0 else float("inf")
-        rows.append(Point(name, component, part, draws, spent, pearson, rank, spent * wanted))
-    return rows
-
-
-def reliability(halves: np.ndarray) -> float:
-    return float(spearman_brown(np.corrcoef(*halves)[0, 1]))
-
-
-def agreement(found: np.ndarray, reference: np.ndarray, contexts: int) -> dict[str, list[float]]:
-    """Corrected correlation, and slope of ``reference`` on ``found``, each (2, tokens): value, and a 95 % interval."""
-    a, b = found.reshape(2, contexts, -1), reference.reshape(2, contexts, -1)
-    generator, values = np.random.default_rng(0), []
-    for trial in range(BOOTSTRAP + 1):
-        chosen = np.arange(contexts) if trial == 0 else generator.integers(contexts, size=contexts)
-        x, y = a[:, chosen].reshape(2, -1), b[:, chosen].reshape(2, -1)
-        root = np.sqrt(max(reliability(x) * reliability(y), 1e-12))
-        mx, my = x.mean(axis=0), y.mean(axis=0)
-        signal = np.cov(*x)[0, 1]  # variance of what both halves have in common
-        values.append([np.corrcoef(mx, my)[0, 1] / root, np.cov(mx, my)[0, 1] / signal])
-    low, high = np.quantile(values[1:], (0.025, 0.975), axis=0)
-    return {
-        name: [float(values[0][i]), float(low[i]), float(high[i])] for i, name in enumerate(("correlation", "slope"))
-    }
-
-
-def ladder(most: int) -> list[int]:
-    """2, 4, 8, ... draws a half."""
-    return [2**k for k in range(1, most.bit_length()) if 2**k <= most]
-
-
-def compare(options: argparse.Namespace) -> dict[str, Any]:
+def compare(options: argparse.Namespace) -> Records:
     torch.set_num_threads(options.threads)
+    records = Records(options.out, fixed_options(options))
     language_model = load_language_model(ModelConfig(path=folder_of(options.model), device=options.device))
     texts = text_contexts(options.measured + options.reference, options.context_length)
-    data = Data(texts[: options.measured], texts[options.measured :])
-    every, rows, agreements = estimators(options.gamma, options.nbeta, options.most, options.reference), [], []
-    for component in select(language_model.model, language_model.architecture, options.components):
-        last = {}
-        for name, settings in every.items():
-            source = source_of(language_model, component, data, settings)
-            for draws in ladder(options.most):
-                last[name] = measured(language_model, source, data, draws)
-                rows += points(name, settings, component.name, draws, last[name], data)
-        if options.reference_draws:
-            settings = replace(every["plain"], draws=options.reference_draws // 2, seed=1)
-            source = source_of(language_model, component, data, settings)
-            long = measured(language_model, source, data, options.reference_draws)
-            for part, halves in long.items():
-                one = agreement(last["gaussian-gradient"][part], halves, options.measured)
-                known = {"component": component.name, "part": part, "reliability": reliability(halves)}
-                agreements.append({**known, **one})
-        print(
-            "\n".join(
-                lines(
-                    [row for row in rows if row.component == component.name],
-                    [one for one in agreements if one["component"] == component.name],
-                )
-            ),
-            flush=True,
-        )
-    return {
-        "options": {k: str(v) for k, v in vars(options).items()},
-        "points": [asdict(row) for row in rows],
-        "agreement": agreements,
-    }
+    measured, reference = texts[: options.measured], texts[options.measured :]
+    components = chosen_components(language_model, options.components)
+    for gamma in options.gammas:
+        for _, block in groupby(sorted(components, key=lambda one: one.start), key=lambda one: one.start):
+            yardstick = Yardstick(options, language_model, measured, reference, list(block))
+            for nbeta in options.nbetas:
+                measure(yardstick, records, gamma, nbeta)
+        for nbeta in options.nbetas:
+            print(f"\n{table(gamma, nbeta, records.cell(gamma, nbeta))}\n", flush=True)
+    return records
 
 
-def lines(rows: Sequence[Point], agreements: Sequence[dict[str, Any]]) -> list[str]:
-    found = [
-        f"{r.component:<10} {r.part:<11} {r.estimator:<18} {r.draws:>4} draws a half  r {r.pearson:6.3f}  rank "
-        f"{r.rank:6.3f}  cost {r.cost:9,.0f}  for {WANTED}: {r.cost_wanted:12,.0f}"
-        for r in rows
-    ]
-    for one in agreements:
-        parts = [f"{k} {one[k][0]:.3f} ({one[k][1]:.3f} to {one[k][2]:.3f})" for k in ("correlation", "slope")]
-        known = f"with SGLD (reliability {one['reliability']:.2f})"
-        found.append(f"{one['component']:<10} {one['part']:<11} {known}: {', '.join(parts)}")
-    return found
+def measure(yardstick: Yardstick, records: Records, gamma: float, nbeta: float) -> None:
+    """What is not there yet of one block in one cell."""
+    missing = [one for one in yardstick.components if (gamma, nbeta, one.name) not in records]
+    if not missing:
+        return
+    started = time.perf_counter()
+    for record in yardstick.records(gamma, nbeta, missing):
+        records.add(record)
+    names = ", ".join(component.name for component in missing)
+    print(f"γ {gamma:g}, nβ {nbeta:g}: {names}: {time.perf_counter() - started:.0f} s", flush=True)
+
+
+def check(options: argparse.Namespace) -> None:
+    if options.chains < 2 or options.chains % 2:
+        raise UserError(f"--chains must be even and at least 2, got {options.chains}")
+    if options.reference_draws and min(options.chains, options.reference_chains) < FEWEST:
+        raise UserError(f"--chains and --reference-chains must be at least {FEWEST} for intervals of the agreement")
+    if options.most < 2:
+        raise UserError(f"--most must be at least 2, got {options.most}")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="demo", help="demo, or the folder of a model with its tokenizer")
+    parser.add_argument("--components", nargs="+", default=[], help="names or groups (default: a few of each kind)")
+    parser.add_argument("--gammas", type=float, nargs="+", default=[300.0])
+    parser.add_argument("--nbetas", type=float, nargs="+", default=[30.0])
+    parser.add_argument("--measured", type=int, default=16, help="contexts, each a document")
+    parser.add_argument("--reference", type=int, default=16, help="contexts that L is taken on and chains are run on")
+    parser.add_argument("--context-length", type=int, default=128)
+    parser.add_argument("--most", type=int, default=32, help="draws a half")
+    parser.add_argument("--chains", type=int, default=4, help="of every estimator; half of them are one half")
+    parser.add_argument("--pool", type=int, default=2, help="draws that a half holds for each that a context picks")
+    parser.add_argument("--reference-draws", type=int, default=0, help="draws of each long chain of SGLD; 0: none")
+    parser.add_argument("--reference-chains", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path, help="JSON lines; goes on if they are there")
+    return parser.parse_args()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Estimators of the parts of χ: reliability, cost, agreement.")
-    parser.add_argument("--model", default="demo", help="demo, or the folder of a model with its tokenizer")
-    parser.add_argument("--components", nargs="+", default=["l0h1", "l4h0", "l2 mlp", "embed", "unembed"])
-    parser.add_argument("--gamma", type=float, default=300.0)
-    parser.add_argument("--nbeta", type=float, default=30.0)
-    parser.add_argument("--measured", type=int, default=16, help="contexts")
-    parser.add_argument("--reference", type=int, default=16, help="contexts")
-    parser.add_argument("--context-length", type=int, default=128)
-    parser.add_argument("--most", type=int, default=32, help="draws a half")
-    parser.add_argument("--reference-draws", type=int, default=0, help="draws a half of a long chain of SGLD")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
-    found = compare(options)
-    if options.out:
-        options.out.write_text(json.dumps(found, indent=1))
+    options = arguments()
+    try:
+        check(options)
+        compare(options)
+    except UserError as error:
+        print(f"benchmarks.estimators: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

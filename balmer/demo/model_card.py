@@ -121,7 +121,7 @@ def export(
     """
     part = out.with_name(out.name + ".part")
     tokenizer.save_pretrained(part)
-    stored = _store(model, part)
+    stored = store(model, part)
     measured = measure(stored, tokenizer, corpus, recipe.context)
     exact = float(losses(model.eval(), corpus.held_out_contexts(recipe.context)).double().mean())
     samples = [sample(stored, tokenizer, prompt, seed=seed) for seed, prompt in enumerate(PROMPTS)]
@@ -134,7 +134,7 @@ def export(
     part.rmdir()
 
 
-def _store(model: GPTNeoXForCausalLM, folder: Path) -> GPTNeoXForCausalLM:
+def store(model: GPTNeoXForCausalLM, folder: Path) -> GPTNeoXForCausalLM:
     """Saves a copy in float16 that drops nothing, even while it learns; gives it as it is read again."""
     config = copy.deepcopy(model.config)
     config.hidden_dropout = config.attention_dropout = 0.0

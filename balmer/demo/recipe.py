@@ -1,4 +1,4 @@
-"""What decides a training of the demo model, and how fast it learns at each step."""
+"""What decides a training of the demo model: its shape, its recipe, and how fast it learns at each step."""
 
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -50,6 +50,25 @@ class Recipe:
                 raise UserError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
         if not 0 <= self.copies < self.batch:
             raise UserError(f"copies must leave room for text in a batch of {self.batch}, got {self.copies}")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The size of the model; the defaults are the demo's.
+
+    Args:
+        layers: Blocks.
+        width: Of the residual stream.
+        heads: Attention heads in a block.
+        mlp: Neurons in the MLP of a block.
+        silent_mlps: All weights of the MLPs are zero, and are not learnt: what they write is zero.
+    """
+
+    layers: int = 5
+    width: int = 128
+    heads: int = 4
+    mlp: int = 512
+    silent_mlps: bool = False
 
 
 def flags(recipe: Recipe) -> list[str]:

@@ -9,6 +9,7 @@ another machine to learn from with `--data FOLDER`.
 import argparse
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -19,20 +20,24 @@ from transformers.utils import logging
 from balmer.demo.batches import examples_at
 from balmer.demo.gradients import gradients, token_loss
 from balmer.demo.model_card import export
-from balmer.demo.recipe import Recipe, decay_start, defaults, learning_rate_at
+from balmer.demo.recipe import Recipe, Shape, decay_start, defaults, learning_rate_at
 from balmer.demo.text import Corpus, end_token, load_corpus, prepare, prepared, train_tokenizer
 from scale.errors import UserError
 
+DEMO = Shape()
+#: Given the model, its tokenizer, the text, the folder, the recipe and the step, writes what has been learnt so far.
+Publish = Callable[[GPTNeoXForCausalLM, PreTrainedTokenizerFast, Corpus, Path, Recipe, int], None]
 
-def model_config(tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> GPTNeoXConfig:
+
+def model_config(tokenizer: PreTrainedTokenizerFast, recipe: Recipe, shape: Shape) -> GPTNeoXConfig:
     """A Pythia in small: parallel residual, a quarter of each head rotary, untied embeddings."""
     end = end_token(tokenizer)
     return GPTNeoXConfig(
         vocab_size=len(tokenizer),
-        hidden_size=128,
-        num_hidden_layers=5,
-        num_attention_heads=4,
-        intermediate_size=512,
+        hidden_size=shape.width,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        intermediate_size=shape.mlp,
         max_position_embeddings=512,
         rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.25},
         use_parallel_residual=True,
@@ -44,9 +49,19 @@ def model_config(tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> GPTNeoXC
     )
 
 
+def new_model(config: GPTNeoXConfig, shape: Shape) -> GPTNeoXForCausalLM:
+    model = GPTNeoXForCausalLM(config)
+    if shape.silent_mlps:
+        for name, parameter in model.named_parameters():
+            if ".mlp." in name:
+                torch.nn.init.zeros_(parameter).requires_grad_(False)
+    return model
+
+
 def new_optimizer(model: GPTNeoXForCausalLM, recipe: Recipe) -> torch.optim.AdamW:
-    matrices = [p for p in model.parameters() if p.ndim >= 2]
-    vectors = [p for p in model.parameters() if p.ndim < 2]
+    learnt = [p for p in model.parameters() if p.requires_grad]
+    matrices = [p for p in learnt if p.ndim >= 2]
+    vectors = [p for p in learnt if p.ndim < 2]
     groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.95), fused=True)
 
@@ -55,11 +70,16 @@ class Training:
     """The state of a training: the model, its optimiser and how many steps were done."""
 
     def __init__(
-        self, recipe: Recipe, tokenizer: PreTrainedTokenizerFast, folder: Path, device: str | torch.device = "cpu"
+        self,
+        recipe: Recipe,
+        tokenizer: PreTrainedTokenizerFast,
+        folder: Path,
+        device: str | torch.device = "cpu",
+        shape: Shape = DEMO,
     ) -> None:
         torch.manual_seed(recipe.seed)
-        self.recipe, self.tokenizer, self.folder = recipe, tokenizer, folder
-        self.model = GPTNeoXForCausalLM(model_config(tokenizer, recipe)).to(device)  # type: ignore[arg-type]
+        self.recipe, self.tokenizer, self.folder, self.shape = recipe, tokenizer, folder, shape
+        self.model = new_model(model_config(tokenizer, recipe, shape), shape).to(device)  # type: ignore[arg-type]
         self.optimizer = new_optimizer(self.model, recipe)
         self.gradients = gradients(self.model, recipe.batch, recipe.context - 1)
         self.step = 0
@@ -87,7 +107,8 @@ class Training:
 
     def save(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        state = {"step": self.step, "recipe": asdict(self.recipe), "model": self.model.state_dict()}
+        state = {"step": self.step, "recipe": asdict(self.recipe), "shape": asdict(self.shape)}
+        state |= {"model": self.model.state_dict()}
         torch.save(state | {"optimizer": self.optimizer.state_dict()}, self.folder / "checkpoint.part")
         (self.folder / "checkpoint.part").replace(self.folder / "checkpoint.pt")
 
@@ -98,17 +119,23 @@ class Training:
             return
         state = torch.load(file, weights_only=True, map_location=self.model.device)
         before = Recipe(**state["recipe"])
-        same = replace(before, steps=self.recipe.steps) == self.recipe
+        # A checkpoint that names no shape is of the demo's.
+        shape = Shape(**state.get("shape", {}))
+        same = replace(before, steps=self.recipe.steps) == self.recipe and shape == self.shape
         begun = state["step"] > min(decay_start(before), decay_start(self.recipe))
         if not same or (begun and before.steps != self.recipe.steps):
-            raise UserError(f"--work {self.folder} holds a checkpoint of another recipe: remove it or choose another")
+            raise UserError(
+                f"--work {self.folder} holds a checkpoint of another recipe or shape: remove it or choose another"
+            )
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
 
 
-def run(training: Training, corpus: Corpus, out: Path, print_every: int, save_every: int) -> None:
-    """Trains to the recipe's last step; checkpoints and exports the model on the way and at the end."""
+def run(
+    training: Training, corpus: Corpus, out: Path, print_every: int, save_every: int, publish: Publish = export
+) -> None:
+    """Trains to the recipe's last step; checkpoints and publishes the model on the way and at the end."""
     recipe, since, losses = training.recipe, time.perf_counter(), []
     while training.step < recipe.steps:
         losses.append(training.advance(corpus.training))
@@ -121,7 +148,7 @@ def run(training: Training, corpus: Corpus, out: Path, print_every: int, save_ev
             since, losses = time.perf_counter(), []
         if training.step % save_every == 0 or last:
             training.save()
-            export(training.model, training.tokenizer, corpus, out, recipe, training.step)
+            publish(training.model, training.tokenizer, corpus, out, recipe, training.step)
             since, losses = time.perf_counter(), []
 
 

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from balmer.demo.batches import batch_at, examples_at
 from balmer.demo.model_card import export, losses, repeated_sequences, unigram_loss
-from balmer.demo.recipe import Recipe, decay_start, defaults, flags, learning_rate_at
+from balmer.demo.recipe import Recipe, Shape, decay_start, defaults, flags, learning_rate_at
 from balmer.demo.text import END, Corpus
 from balmer.demo.train import Training, model_config
 from scale.errors import UserError
@@ -127,6 +127,8 @@ def test_a_checkpoint_of_another_recipe_is_refused(tokenizer: PreTrainedTokenize
     for other in (replace(RECIPE, steps=41), replace(RECIPE, seed=1)):
         with pytest.raises(UserError, match="another recipe"):
             Training(other, tokenizer, tmp_path).resume()
+    with pytest.raises(UserError, match="recipe or shape"):
+        Training(RECIPE, tokenizer, tmp_path, shape=Shape(layers=2)).resume()
 
 
 def test_what_is_dropped_while_learning_is_not_dropped_afterwards(
@@ -136,6 +138,31 @@ def test_what_is_dropped_while_learning_is_not_dropped_afterwards(
     plain, dropping = (Training(replace(RECIPE, dropout=share), tokenizer, tmp_path) for share in (0.0, 0.3))
     assert dropping.glance(corpus) == plain.glance(corpus)
     assert advance(dropping, stream, 1) != advance(plain, stream, 1)
+
+
+def test_silent_mlps_write_nothing_however_long_the_model_learns(
+    tokenizer: PreTrainedTokenizerFast, stream: torch.Tensor, tmp_path: Path
+) -> None:
+    shape = Shape(layers=2, width=32, heads=2, mlp=8)
+    heard, silent = (Training(RECIPE, tokenizer, tmp_path, shape=replace(shape, silent_mlps=s)) for s in (False, True))
+    before = {name: value.clone() for name, value in silent.model.state_dict().items()}
+    written: list[torch.Tensor] = []
+    for block in silent.model.gpt_neox.layers:
+        block.mlp.register_forward_hook(lambda module, inputs, output: written.append(output.detach()))
+    advance(silent, stream, 5)
+    assert len(written) == 10
+    assert not any(output.any() for output in written)
+    still = {name for name, value in silent.model.state_dict().items() if torch.equal(value, before[name])}
+    assert {name for name in before if ".mlp." in name} <= still
+    # A norm that only the MLP reads is still as well; all else has learnt.
+    assert {name for name in still if ".mlp." not in name and "post_attention_layernorm" not in name} == set()
+    assert advance(heard, stream, 1) != advance(Training(RECIPE, tokenizer, tmp_path, shape=silent.shape), stream, 1)
+
+
+def test_a_model_has_the_shape_it_was_asked_for(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    config = Training(RECIPE, tokenizer, tmp_path, shape=Shape(layers=3, width=48, heads=6, mlp=40)).model.config
+    found = config.num_hidden_layers, config.hidden_size, config.num_attention_heads, config.intermediate_size
+    assert found == (3, 48, 6, 40)
 
 
 def test_the_command_line_of_a_recipe_names_what_is_unusual() -> None:
@@ -205,4 +232,4 @@ def test_what_is_exported_is_what_was_trained(tmp_path: Path) -> None:
     for said in ("Step 1 of 1,", "library of Python 3.11.7", "dropout 0.2", "--learning-rate 0.003"):
         assert (said in card) == (said != "--learning-rate 0.003"), said
     assert sorted(file.name for file in tmp_path.iterdir()) == ["out"]
-    assert model_config(tokenizer, RECIPE).vocab_size == 3072
+    assert model_config(tokenizer, RECIPE, Shape()).vocab_size == 3072
