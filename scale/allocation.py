@@ -109,7 +109,8 @@ class Plan:
 
 
 def up_to_multiple(value: float, multiple: int) -> int:
-    return multiple * math.ceil(value / multiple)
+    """The next one, but for what rounding has added."""
+    return multiple * math.ceil(value / multiple - 1e-9)
 
 
 def plan_with(draws: float, agreement: Agreement, settings: SGLDConfig, config: CalibrateConfig, work: Work) -> Plan:
