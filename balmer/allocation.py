@@ -74,7 +74,7 @@ def objection(settings: SGLDConfig, name: str, sampler_is_set: bool) -> str:
     if method.gaussian and settings.localization == 0:
         return "sgld.localization is 0"
     if not method.chain and settings.sampler == "gaussian":
-        return "has no part in sgld.sampler: gaussian, which is a control"
+        return "does not heed sgld.sampler: gaussian, which is a control"
     return ""
 
 

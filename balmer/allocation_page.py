@@ -18,14 +18,20 @@ HIGHEST, POINTS = 0.97, 40
 FAINT = 0.35
 NOTE = """Median reliability of the columns against what the run as a whole would cost, in forward passes of a token
 through the whole model: by Spearman and Brown from the trial, with an interval of 95 %. Dotted: the upper end, where
-the agreement of the trial cannot be told from zero. Faint: refused, its posterior is another."""
-HEAD = ("estimator", "draws a document", "in store", "million passes", "half draws", "correlation", "largest tilt", "")
+the agreement of the trial cannot be told from zero. Faint: refused, because its posterior is another."""
+HEAD = ("estimator", "draws a document", "in store", "token passes", "half draws", "correlation", "largest tilt", "")
 
 
 def curve(one: Candidate, agreement: Agreement, config: CalibrateConfig, allocation: Allocation) -> list[Plan]:
     most = max(4 * FEWEST_DRAWS, agreement.needed(HIGHEST))
     draws = np.geomspace(FEWEST_DRAWS, most, POINTS)
     return [plan_with(float(count), agreement, one.settings, config, allocation.work) for count in draws]
+
+
+def pale(colour: str) -> str:
+    """A colour given as #rrggbb, nearly transparent."""
+    red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
+    return f"rgba({red},{green},{blue},.16)"
 
 
 def lines_of(one: Candidate, place: int, config: CalibrateConfig, allocation: Allocation) -> list[dict[str, Any]]:
@@ -38,7 +44,8 @@ def lines_of(one: Candidate, place: int, config: CalibrateConfig, allocation: Al
     value, low, high = (numbers([plan.reliability[end] for plan in plans]) for end in range(3))
     common = {"type": "scatter", "mode": "lines", "x": x, "opacity": opacity, "legendgroup": str(place)}
     edge = {**common, "line": {"color": colour, "width": 0}, "showlegend": False, "hoverinfo": "skip"}
-    band = [{**edge, "y": low}, {**edge, "y": high, "fill": "tonexty"}] if told else []
+    fill = {"fill": "tonexty", "fillcolor": pale(colour)}
+    band = [{**edge, "y": low}, {**edge, "y": high, **fill}] if told and not one.refused else []
     width, least = 2.6 if one is allocation.chosen else 1.6, "" if told else "at most "
     main = {
         **common, "y": value if told else high, "name": name_of(one),
@@ -79,8 +86,8 @@ def figure(allocation: Allocation, config: CalibrateConfig) -> dict[str, Any]:
         "type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": allocation.target, "y1": allocation.target,
         "line": {"color": "#8a9097", "width": 1, "dash": "dash"},
     }  # fmt: skip
-    across = axis(title={"text": "million token passes"}, type="log")
-    up = axis(title={"text": "median reliability"}, range=[0, 1])
+    across = axis(title={"text": "million token passes"}, type="log", dtick="D2")
+    up = axis(title={"text": "median reliability"}, range=[0, 1.03])
     place = {"xaxis": across, "yaxis": up, "shapes": [target]}
     legend = {"bgcolor": "rgba(0,0,0,0)", "orientation": "h", "y": -0.25}
     return {"data": [*data, *points(allocation)], "layout": layout(380, **place) | {"legend": legend}}
@@ -105,9 +112,9 @@ def row(one: Candidate, allocation: Allocation) -> str:
     chosen = one is allocation.chosen
     *first, last = cells(one)
     tilt = f'<td class="{"bad" if one.refused and one.tilts else ""}">{escape(last)}</td>'
-    verdict = "chosen" if chosen else f"refused: {one.refused}" if one.refused else ""
+    verdict = "chosen" if chosen else "refused" if one.refused else ""
     found = "".join(f"<td>{escape(cell)}</td>" for cell in first) + tilt
-    return f'<tr class="{"chosen" if chosen else ""}">{found}<td class="words">{escape(verdict)}</td></tr>'
+    return f'<tr class="{"chosen" if chosen else ""}">{found}<td title="{escape(one.refused)}">{verdict}</td></tr>'
 
 
 def estimator_table(allocation: Allocation) -> str:
@@ -118,6 +125,6 @@ def estimator_table(allocation: Allocation) -> str:
 
 def allocation_section(allocation: Allocation, config: CalibrateConfig) -> str:
     title = f"Estimators of the {'covariance' if allocation.part == 'covariance' else 'two-chain χ'}"
-    words = f"<p>{escape(bought_line(allocation.published).capitalize())}.</p>"
+    words = f"<p>The {escape(bought_line(allocation.published))}.</p>"
     content = estimator_table(allocation) + words + plot("allocation", figure(allocation, config))
     return section(title, NOTE, content)

@@ -64,7 +64,7 @@ def line(one: Candidate) -> str:
 
 
 def bought_line(bought: Bought | None) -> str:
-    start = f"published, plain {PUBLISHED['chains']} x {PUBLISHED['draws']} draws"
+    start = f"published setting, plain {PUBLISHED['chains']} x {PUBLISHED['draws']} draws"
     start += f" {PUBLISHED['steps_between_draws']} steps apart: "
     if bought is None:
         return f"{start}cannot be said without a trial of plain"
@@ -104,7 +104,7 @@ def remedy(allocation: Allocation) -> str:
         draws = 4 * max(one.agreement.draws for one in unknown if one.agreement is not None)
         found.append(f"try longer trials, --calibrate.allocation_draws {draws}")
     if tilted:
-        names = ", ".join(bent(tilted[-1].tilts, MOST_TILT))
+        names = ", ".join(bent(tilted[0].tilts, MOST_TILT))
         found.append(f"leave {names} out of sgld.components, or try larger --calibrate.localization_factors")
     return "; ".join(found) or "none may be"
 

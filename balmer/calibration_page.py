@@ -43,7 +43,6 @@ pre { background: var(--tint); padding: 12px 14px; white-space: pre-wrap; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; }
 th, td { text-align: right; padding: 3px 9px; border-bottom: 1px solid var(--rule); white-space: nowrap; }
 th { font-weight: 600; } th small { display: block; font-weight: 400; color: var(--soft); }
-td.words { text-align: left; white-space: normal; min-width: 18em; }
 td.bad { color: var(--bad); font-weight: 600; } td.good { color: var(--good); } tr.chosen { background: var(--tint); }
 .infolayer text, .cartesianlayer text { fill: var(--ink) !important; }
 """

@@ -145,7 +145,9 @@ def test_the_allocation_is_that_of_the_table(calibrated: tuple[Path, str]) -> No
     found = (config.sgld.estimator, config.sgld.chains, config.sgld.draws, config.probe.draws_per_document)
     assert found == tuple(row[key] for key in ("estimator", "chains", "draws", "draws_per_document"))
     assert config.probe.draws_per_document <= 0.25 * config.sgld.chains * config.sgld.draws
-    published = re.search(r"published, plain 4 x 100 draws 160 steps apart: reliability (at most )?(\d\.\d+)", said)
+    published = re.search(
+        r"published setting, plain 4 x 100 draws 160 steps apart: reliability (at most )?(\d\.\d+)", said
+    )
     assert published is not None
     assert 0 < float(published[2]) <= 1
 
