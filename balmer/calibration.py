@@ -1,4 +1,4 @@
-"""`balmer calibrate`: the sampler's settings tried on a few components, and what to use.
+"""`balmer calibrate`: the sampler's settings and the estimators tried on a few components, and what to use.
 
 Reads the run's corpus, which is made if it is not there yet; writes ``calibration/`` in the run folder, which is no
 stage: nothing depends on it and nothing makes it stale.
@@ -7,15 +7,18 @@ stage: nothing depends on it and nothing makes it stale.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import polars
 import torch
 
+from balmer.allocation import allocate, values_of
+from balmer.allocation_words import Allocation, allocation_table, lines
 from balmer.calibration_page import page
 from balmer.config import RunConfig
-from balmer.edit import number
+from balmer.edit import Sections, number
 from balmer.folder import RunFolder
 from balmer.preflight import skeleton
 from balmer.runner import Runner
@@ -25,6 +28,7 @@ from scale.calibrate import Observed, judge
 from scale.components import FULL, Component, full, select
 from scale.config import CalibrateConfig, SGLDConfig
 from scale.corpus import split_tokens
+from scale.costs import METHODS
 from scale.errors import UserError
 from scale.language_model import load_language_model
 from scale.progress import Progress
@@ -60,11 +64,6 @@ def chosen_components(config: RunConfig, model: Any, architecture: Architecture)
 
 def check_components(config: RunConfig) -> None:
     """Before any work is done."""
-    if config.sgld.estimator != "plain":
-        raise UserError(
-            f"sgld.estimator: {config.sgld.estimator} runs no chain, there is nothing to calibrate; to try a sampler "
-            f"all the same, add --sgld.estimator plain"
-        )
     model = skeleton(config)
     chosen_components(config, model, read_architecture(model))
 
@@ -111,8 +110,11 @@ def named(settings: Sequence[SGLDConfig]) -> str:
 
 
 def sweep(bench: Bench, settings: SGLDConfig, config: CalibrateConfig, progress: Progress) -> Iterator[Tried]:
-    """ε upwards until it is too large; then nβ and γ around the best, unless every chain diverged."""
-    base = trial_settings(settings, config)
+    """ε upwards until it is too large; then nβ and γ around the best, unless every chain diverged.
+
+    A run whose estimator needs no chain keeps its nβ and γ: for it the sampler is only what others are measured by.
+    """
+    base = trial_settings(replace(settings, estimator="plain"), config)
     attempt = trying(bench, base, config, progress)
     outcomes: list[Outcome] = []
     for step in step_sweep(base, config):
@@ -123,7 +125,7 @@ def sweep(bench: Bench, settings: SGLDConfig, config: CalibrateConfig, progress:
         if is_too_large(outcomes[-1]):
             break
     start = best_step(outcomes)
-    others = grid(start.settings, config) if start is not None else []
+    others = grid(start.settings, config) if start is not None and METHODS[settings.estimator].chain else []
     if others:
         yield from attempt("grid", others)
 
@@ -199,44 +201,66 @@ def verdict(outcome: Outcome, chosen: Outcome | None) -> str:
     return f"fails {', '.join(failed)}" if failed else "passes"
 
 
-def summary(outcomes: Sequence[Outcome], found: Recommendation | None, config: CalibrateConfig) -> list[str]:
-    """The recommendation with its reasons and the lines to copy; or why there is none."""
-    if found is None:
-        return refusal(outcomes, config)
+def summary(
+    outcomes: Sequence[Outcome], found: Recommendation | None, allocation: Allocation | None, config: CalibrateConfig
+) -> list[str]:
+    """The recommendation with its reasons, or why there is none; the allocation; and the lines to copy."""
+    said = refusal(outcomes, config) if found is None else [recommended(found), *(f"  {one}" for one in found.reasons)]
+    copied = [
+        text
+        for section, values in values_of(found, allocation).items()
+        for text in (f"{section}:", *(f"  {key}: {number(value)}" for key, value in values.items()))
+    ]
+    return [*said, *(lines(allocation) if allocation else []), *copied]
+
+
+def recommended(found: Recommendation) -> str:
     values = found.values
-    first = f"Recommended: ε {values['step_size']:g}, nβ {values['nbeta']:g}, γ {values['localization']:g}"
-    copied = ["sgld:", *(f"  {key}: {number(value)}" for key, value in values.items())]
-    return [first, *(f"  {reason}" for reason in found.reasons), *copied]
+    return f"Recommended: ε {values['step_size']:g}, nβ {values['nbeta']:g}, γ {values['localization']:g}"
 
 
-def report(outcomes: Sequence[Outcome], found: Recommendation | None, config: CalibrateConfig) -> list[str]:
+def report(
+    outcomes: Sequence[Outcome], found: Recommendation | None, allocation: Allocation | None, config: CalibrateConfig
+) -> list[str]:
     """A line for every setting, and the summary."""
     target, chosen = config.target_reliability, found.chosen if found else None
     settings = [line(outcome, chosen, target) for outcome in outcomes]
-    return [heading(target), *settings, *summary(outcomes, found, config)]
+    return [heading(target), *settings, *summary(outcomes, found, allocation, config)]
 
 
-def calibrate(config: RunConfig, progress: Progress) -> tuple[Recommendation | None, list[str]]:
-    """Make the corpus if need be, try the settings, write the folder; what to use, and what to say."""
+def calibrate(config: RunConfig, progress: Progress) -> tuple[Sections, list[str]]:
+    """Make the corpus if need be, try settings and estimators, write the folder; what to use, and what to say."""
     check_components(config)
     Runner(config, progress).run(last="corpus")
     folder = RunFolder(Path(config.folder))
     with folder.lock():
-        bench = make_bench(config, folder.stage_path("corpus"))
+        corpus = folder.stage_path("corpus")
+        bench = make_bench(config, corpus)
         names = ", ".join(component.name for component in bench.components)
         progress.say(f"calibrate: {names}; {config.calibrate.chains} chains of {config.calibrate.steps} steps each")
+        plain = replace(config.sgld, estimator="plain")
         tried = list(sweep(bench, config.sgld, config.calibrate, progress))
         outcomes = [outcome for outcome, _ in tried]
-        found = recommend(outcomes, config.sgld, config.calibrate)
-        write(folder.path / FOLDER, bench, tried, found, config.calibrate)
-    return found, report(outcomes, found, config.calibrate)
+        found = recommend(outcomes, plain, config.calibrate)
+        allocation = None
+        if found is not None or not METHODS[config.sgld.estimator].chain:
+            allocation = allocate(config, bench, found, corpus, progress)
+        write(folder.path / FOLDER, bench, tried, found, allocation, config.calibrate)
+    return values_of(found, allocation), report(outcomes, found, allocation, config.calibrate)
 
 
 def write(
-    folder: Path, bench: Bench, tried: Sequence[Tried], found: Recommendation | None, config: CalibrateConfig
+    folder: Path,
+    bench: Bench,
+    tried: Sequence[Tried],
+    found: Recommendation | None,
+    allocation: Allocation | None,
+    config: CalibrateConfig,
 ) -> None:
     outcomes, chosen = [outcome for outcome, _ in tried], found.chosen if found else None
     trained = bench.trained(outcomes[0].settings).loss
-    text = "\n".join(summary(outcomes, found, config))
+    text = "\n".join(summary(outcomes, found, allocation, config))
     write_table(folder / "calibration.parquet", table(outcomes, chosen, config.target_reliability))
-    write_bytes(folder / "calibration.html", page(tried, trained, chosen, text, config).encode("utf-8"))
+    if allocation is not None:
+        write_table(folder / "allocation.parquet", allocation_table(allocation))
+    write_bytes(folder / "calibration.html", page(tried, trained, chosen, allocation, text, config).encode("utf-8"))

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from balmer.allocation_page import allocation_section
+from balmer.allocation_words import Allocation
+from balmer.figures import COLOURS, axis, layout, numbers, plot, section
 from scale.calibrate import CRITERIA, Observed
 from scale.config import CalibrateConfig
 from scale.recommend import Outcome
 
 Tried = tuple[Outcome, Mapping[str, Observed]]
-#: Readable on white and on black; the first sweep takes them by ε, the second by γ.
-COLOURS = ("#3f8ae0", "#2ca58d", "#d99a1c", "#e0653a", "#b063c5")
+#: The first sweep takes colours by ε, the second by γ.
 DASHES = ("dot", "solid", "dash", "dashdot", "longdash")
 #: A trace's panel reaches this far above the highest chain that stayed.
 HEADROOM = 1.15
@@ -64,24 +65,6 @@ def line_style(outcome: Outcome, among: Sequence[Outcome], chosen: Outcome | Non
     colour = COLOURS[places(among, swept)[getattr(outcome.settings, swept)] % len(COLOURS)]
     dash = DASHES[places(among, "nbeta")[outcome.settings.nbeta] % len(DASHES)] if outcome.sweep == "grid" else "solid"
     return {"color": colour, "dash": dash, "width": 2.6 if outcome is chosen else 1.3}
-
-
-def axis(**more: Any) -> dict[str, Any]:
-    return {"gridcolor": "rgba(128,128,128,.22)", "zerolinecolor": "rgba(128,128,128,.5)", "automargin": True, **more}
-
-
-def layout(height: int, **more: Any) -> dict[str, Any]:
-    clear = "rgba(0,0,0,0)"
-    return {
-        "paper_bgcolor": clear, "plot_bgcolor": clear, "height": height, "font": {"size": 12},
-        "margin": {"l": 50, "r": 20, "t": 30, "b": 45}, "legend": {"bgcolor": clear, "orientation": "h", "y": -0.08},
-        **more,
-    }  # fmt: skip
-
-
-def numbers(values: Sequence[float]) -> list[float | None]:
-    """As JSON can say them."""
-    return [float(f"{value:.5g}") if math.isfinite(value) else None for value in values]
 
 
 def cost_figure(outcomes: Sequence[Outcome], chosen: Outcome | None, target: float) -> dict[str, Any]:
@@ -184,15 +167,8 @@ def cell(outcome: Outcome, name: str) -> str:
     return "<td>–</td>" if math.isnan(value) else f'<td class="good">{value:.2g}</td>'
 
 
-def plot(identity: str, figure: Mapping[str, Any]) -> str:
-    content = json.dumps(figure, ensure_ascii=False).replace("</", "<\\/")
-    options = "{displaylogo: false, responsive: true}"
-    draw = f"Plotly.newPlot('{identity}', figure.data, figure.layout, {options});"
-    return f'<div id="{identity}"></div><script>{{ const figure = {content}; {draw} }}</script>'
-
-
-COST_NOTE = """Forward passes of a token through the whole model, over all components tried. Beside each bar the median
-split-half reliability that was measured; pale bars fail a criterion."""
+COST_NOTE = """Forward passes of a token through the whole model, over all components tried, for the probe tokens.
+Beside each bar the median split-half reliability that was measured; pale bars fail a criterion."""
 TABLE_NOTE = """The worst component of every setting; ✗ counts the components that fail, and the one that is shown is
 named when the pointer rests on it."""
 TRACE_NOTE = """L at the draws above the trained weights, in nats, by step; a line for every chain, faint where a
@@ -200,18 +176,22 @@ criterion fails. A click in the legend hides a setting."""
 TRACES = {"step": "Traces over ε, from small to too large", "grid": "Traces over nβ (dashes) and γ (colours)"}
 
 
-def section(title: str, note: str, content: str) -> str:
-    return f"<h2>{title}</h2><p>{note}</p>{content}"
-
-
-def page(tried: Sequence[Tried], trained: float, chosen: Outcome | None, summary: str, config: CalibrateConfig) -> str:
+def page(
+    tried: Sequence[Tried],
+    trained: float,
+    chosen: Outcome | None,
+    allocation: Allocation | None,
+    summary: str,
+    config: CalibrateConfig,
+) -> str:
     from plotly.offline import get_plotlyjs
 
     outcomes, target = [outcome for outcome, _ in tried], config.target_reliability
     costs = plot("cost", cost_figure(outcomes, chosen, target))
     parts = [
         f"<h1>Calibration of the sampler</h1><pre>{escape(summary)}</pre>",
-        section(f"What a χ of reliability {target:g} costs", COST_NOTE, costs),
+        *([allocation_section(allocation, config)] if allocation else []),
+        section(f"What a χ of reliability {target:g} costs with plain", COST_NOTE, costs),
         section("Every criterion", TABLE_NOTE, criteria_table(outcomes, chosen)),
     ]
     for sweep, title in TRACES.items():

@@ -21,7 +21,7 @@ Reads the spectral lines of a language model: susceptibilities, their prediction
 
   demo                  everything, on the shipped model and Python's own library, on a laptop
   run RUN.yaml          all stages of a run, resumable; RUN.yaml is a run file or a run folder
-  calibrate RUN.yaml    try settings of the sampler and recommend some; --write puts them into the run file
+  calibrate RUN.yaml    try settings and estimators, recommend some; --write puts them into the run file
   status RUN            what is done, what is stale and why, what is left
   report RUN            build the report again; --open shows it in a browser
   doctor [RUN.yaml]     what this machine can do
@@ -107,7 +107,7 @@ def print_findings(folder: Path) -> None:
 
 
 def calibrate_options() -> argparse.ArgumentParser:
-    what = "Try ε, nβ and γ on a few components and recommend some, with reasons."
+    what = "Try ε, nβ, γ and the estimators on a few components; recommend some and how many draws, with reasons."
     parser = argparse.ArgumentParser(prog="balmer calibrate", add_help=False, description=what, allow_abbrev=False)
     parser.add_argument("target", metavar="RUN.yaml", help="run file or run folder")
     parser.add_argument("--write", action="store_true", help="put the recommended values into the run file")
@@ -122,21 +122,21 @@ def command_calibrate(arguments: Sequence[str]) -> int:
     known, flags = options.parse_known_args(list(arguments))
     config = read_run(known.target, flags)
 
+    from balmer.allocation import current_values
     from balmer.calibration import FOLDER, calibrate
     from balmer.edit import set_values, with_values
-    from scale.recommend import RECOMMENDED
 
     run_file = find_run_file(known.target)
     if known.write:  # before the work, so that it is not for nothing
-        with_values(run_file, "sgld", {key: getattr(config.sgld, key) for key in RECOMMENDED})
+        with_values(run_file, current_values(config))
     found, lines = calibrate(config, for_stream(known.quiet))
-    if found is not None and known.write:
-        set_values(run_file, "sgld", found.values)
+    if found and known.write:
+        set_values(run_file, found)
         lines.append(f"Written into {shown(run_file)}")
     if not known.quiet:
         print("\n".join(lines))
         print(f"Figure: {shown(Path(config.folder) / FOLDER / 'calibration.html')}")
-    return 0 if found is not None else 1
+    return 0 if found else 1
 
 
 def command_status(arguments: Sequence[str]) -> int:

@@ -11,9 +11,15 @@ import yaml
 from scale.errors import UserError
 from scale.store import write_bytes
 
+Value = float | int | str
+#: Of every section the keys that get a new value.
+Sections = Mapping[str, Mapping[str, Value]]
 
-def number(value: float | int) -> str:
-    """As YAML 1.1 reads it back: a float needs a point before its exponent."""
+
+def number(value: Value) -> str:
+    """As YAML 1.1 reads it back: a float needs a point before its exponent; words stand as they are."""
+    if isinstance(value, str):
+        return value
     text = repr(value)
     mantissa, exponent, power = text.partition("e")
     return text if not exponent or "." in mantissa else f"{mantissa}.0e{power}"
@@ -31,7 +37,7 @@ def entry(mapping: yaml.MappingNode, key: str, path: Path) -> tuple[yaml.Node, y
     return found[0] if found else None
 
 
-def new_lines(values: Mapping[str, float | int], indent: str, end: str) -> str:
+def new_lines(values: Mapping[str, Value], indent: str, end: str) -> str:
     return "".join(f"{indent}{key}: {number(value)}{end}" for key, value in values.items())
 
 
@@ -51,7 +57,7 @@ def last_character(node: yaml.Node) -> int:
     return max(node.start_mark.index, node.end_mark.index - 1)
 
 
-def changes(text: str, section: str, values: Mapping[str, float | int], path: Path) -> list[tuple[int, int, str]]:
+def changes(text: str, section: str, values: Mapping[str, Value], path: Path) -> list[tuple[int, int, str]]:
     """What is to be put in place of which ranges of ``text``."""
     root, end = yaml.compose(text), "\r\n" if "\r\n" in text else "\n"
     if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
@@ -71,7 +77,7 @@ def changes(text: str, section: str, values: Mapping[str, float | int], path: Pa
 
 
 def inside(
-    text: str, mapping: yaml.MappingNode, values: Mapping[str, float | int], path: Path, end: str
+    text: str, mapping: yaml.MappingNode, values: Mapping[str, Value], path: Path, end: str
 ) -> list[tuple[int, int, str]]:
     """Values that are there are replaced, the others come after the section's last."""
     found, absent = [], {}
@@ -93,7 +99,7 @@ def inside(
     return found
 
 
-def edited(text: str, section: str, values: Mapping[str, float | int], path: Path) -> str:
+def edited(text: str, section: str, values: Mapping[str, Value], path: Path) -> str:
     """``text`` with ``section.key`` set to each of ``values``; refused unless that is all that it then says anew."""
     result = text
     for begin, end, new in sorted(changes(text, section, values, path), reverse=True):
@@ -115,11 +121,14 @@ def says(text: str, expected: Mapping[str, Any]) -> bool:
         return False
 
 
-def with_values(path: Path, section: str, values: Mapping[str, float | int]) -> str:
+def with_values(path: Path, sections: Sections) -> str:
     """What the run file would read."""
-    return edited(path.read_bytes().decode("utf-8"), section, values, path)
+    text = path.read_bytes().decode("utf-8")
+    for section, values in sections.items():
+        text = edited(text, section, values, path)
+    return text
 
 
-def set_values(path: Path, section: str, values: Mapping[str, float | int]) -> None:
-    """Change the run file on disk."""
-    write_bytes(path.resolve(), with_values(path, section, values).encode("utf-8"))
+def set_values(path: Path, sections: Sections) -> None:
+    """Change the run file on disk, all at once."""
+    write_bytes(path.resolve(), with_values(path, sections).encode("utf-8"))

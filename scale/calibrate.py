@@ -44,7 +44,7 @@ class Observed:
     Args:
         trace: Minibatch losses (chains, steps).
         loss: L at the draws, from the first step on (chains, draws).
-        probe: Losses of the probe tokens at the draws of the second half (chains, draws, tokens).
+        probe: Losses of the probe tokens at the last of these draws (chains, draws, tokens).
         push: x·∇L of every step (chains, steps), x the offset from the trained weights.
         square: |x|² of every step (chains, steps).
         watched: A few coordinates of x at every step (coordinates, chains, steps).
@@ -166,10 +166,15 @@ def unbiased(observed: Observed, settings: SGLDConfig, limit: float) -> Verdict:
     return Verdict(bias, limit, bias <= limit)
 
 
+def probed_phi(observed: Observed, trained: Trained) -> np.ndarray:
+    """At the draws at which tokens were probed, (chains, draws)."""
+    phi: np.ndarray = observed.loss[:, -observed.probe.shape[1] :] - trained.loss
+    return phi
+
+
 def half_parts(observed: Observed, trained: Trained) -> list[Parts]:
     """Covariance and shift of the probe tokens from either half of the chains."""
-    phi = second_half(observed.loss) - trained.loss
-    assert phi.shape == observed.probe.shape[:2]
+    phi = probed_phi(observed, trained)
     middle, rows = len(phi) // 2, observed.probe.shape[2]
     halves = []
     for chains in (slice(middle), slice(middle, None)):
@@ -182,7 +187,7 @@ def half_parts(observed: Observed, trained: Trained) -> list[Parts]:
 def chi_reliability(observed: Observed, full: Observed, trained: Trained, estimator: Estimator) -> float:
     """Split-half reliability of χ of the probe tokens."""
     own, background = half_parts(observed, trained), half_parts(full, trained)
-    mean_phi = np.array([second_half(observed.loss).mean() - trained.loss])
+    mean_phi = np.array([probed_phi(observed, trained).mean()])
     halves = [
         assemble(mine.covariance[:, None], mine.shift[:, None], other.shift, mean_phi, estimator)
         for mine, other in zip(own, background, strict=True)

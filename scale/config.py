@@ -253,9 +253,12 @@ class CalibrateConfig:
         min_signal: Least rise of the loss, in standard errors.
         max_rise: Largest rise of the loss, as a share of what the model gains over a uniform guess.
         max_bias: Largest share by which the step size inflates the variance of the posterior.
-        target_reliability: Settings are compared by the cost of a χ as reliable as this.
+        target_reliability: Settings and estimators are compared by the cost of a χ as reliable as this.
         tie: A setting must be cheaper than the run file's by this share to be preferred to it.
         draw_worth: Steps between draws are recommended so that a draw is worth this share of an independent one.
+        allocation_draws: Draws of a half with which every estimator is tried at the recommended setting.
+        draws_share: A document is probed at no more than this share of the stored draws, so that documents have little
+            of their error in common.
     """
 
     components: tuple[str, ...] = ()
@@ -276,6 +279,8 @@ class CalibrateConfig:
     target_reliability: float = 0.8
     tie: float = 0.2
     draw_worth: float = 0.5
+    allocation_draws: int = 16
+    draws_share: float = 0.25
 
     def __post_init__(self) -> None:
         for key in ("step_factors", "nbeta_factors", "localization_factors"):
@@ -293,5 +298,9 @@ class CalibrateConfig:
         for key in ("noise", "max_drift", "max_rhat", "max_jump", "min_signal", "max_rise", "max_bias"):
             require(getattr(self, key) > 0, f"calibrate.{key} must be positive, got {getattr(self, key)}")
         require(self.tie >= 0, f"calibrate.tie must not be negative, got {self.tie}")
-        for key in ("target_reliability", "draw_worth"):
+        require(
+            self.allocation_draws >= 4 and self.allocation_draws % 4 == 0,
+            f"calibrate.allocation_draws must be a multiple of 4, got {self.allocation_draws}",
+        )
+        for key in ("target_reliability", "draw_worth", "draws_share"):
             require(0 < getattr(self, key) < 1, f"calibrate.{key} must lie between 0 and 1, got {getattr(self, key)}")

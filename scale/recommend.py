@@ -209,6 +209,12 @@ def steps_between(time: float, worth: float) -> int:
     return max(1, math.ceil(math.log((1 - worth) / (1 + worth)) / math.log(correlation)))
 
 
+def worth_of(time: float, steps: int) -> float:
+    """Of a draw this many steps after the last, in independent ones."""
+    correlation = max(0.0, (time - 1) / (time + 1)) ** steps
+    return (1 - correlation) / (1 + correlation)
+
+
 def slowest_time(outcome: Outcome) -> float:
     """Steps that make one independent sample of the slowest weights; of L, whose times are noisy, the median."""
     weights = max(judgement.figures["weights_time"] for judgement in outcome.judgements)

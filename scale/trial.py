@@ -19,6 +19,7 @@ from scale.calibrate import Observed, Trained
 from scale.chains import ChainGroup, ChainKey, grouped, reference_of, stacks_of, trained_loss
 from scale.components import Component
 from scale.config import CalibrateConfig, SGLDConfig
+from scale.costs import PASSES_PER_GRADIENT
 from scale.language_model import LanguageModel
 from scale.probe import trained_losses
 from scale.progress import Task
@@ -28,8 +29,6 @@ from scale.tail import Tail
 
 #: Coordinates of a component whose path is kept; more than enough for one correlation.
 WATCHED = 256
-#: A step is a forward and a backward pass, which costs twice a forward.
-PASSES_PER_STEP = 3
 
 
 class Watch:
@@ -105,7 +104,7 @@ def share_of_model(language_model: LanguageModel, start: int) -> float:
 def cost(bench: Bench, start: int, settings: SGLDConfig, probed: int) -> float:
     """Of all chains of one component, in forward passes of a token through the whole model."""
     contexts, length = bench.pool.shape
-    steps = settings.total_steps * PASSES_PER_STEP * settings.batch_contexts * length
+    steps = settings.total_steps * PASSES_PER_GRADIENT * settings.batch_contexts * length
     draws = settings.draws * min(settings.reference_contexts, contexts) * length
     return (
         share_of_model(bench.language_model, start) * settings.chains * (steps + draws + probed * bench.probe.numel())
@@ -139,7 +138,10 @@ def preconditioner(group: ChainGroup, coordinates: torch.Tensor) -> np.ndarray:
 def run_group(
     bench: Bench, keys: Sequence[ChainKey], pool: Tail, probe: Tail, settings: SGLDConfig
 ) -> dict[ChainKey, Observed]:
-    """A group of chains from beginning to end, each as an `Observed` of one chain."""
+    """A group of chains from beginning to end, each as an `Observed` of one chain.
+
+    Without a burn-in it is the first half of the draws that serves as one, and is not probed.
+    """
     group = ChainGroup(keys, pool, settings, bench.budget)
     parameters = group.langevin.offsets.shape[1]
     chosen = generator_for(settings.seed, "watched", parameters).integers(0, parameters, min(WATCHED, parameters))
@@ -147,9 +149,10 @@ def run_group(
     watch = Watch(group.gradient, coordinates)
     group.gradient = watch
     probed: list[np.ndarray] = []
+    first = 0 if settings.burn_in else settings.draws // 2
 
     def keep(index: int, draws: np.ndarray) -> None:
-        if index >= settings.draws // 2:
+        if index >= first:
             probed.append(probe_losses(probe, keys, draws, bench.budget))
 
     trace = group.run(keep).numpy()

@@ -19,6 +19,7 @@ from balmer.runfile import read_run
 from conftest import make_model
 from runs import write_run_file
 from scale.calibrate import CRITERIA
+from scale.chi import MOST_TILT
 from scale.corpus import split_tokens
 
 #: Few and short chains of one small component, three steps and one other γ; limits that so few draws can meet.
@@ -27,6 +28,9 @@ SMALL = [
     "--calibrate.nbeta_factors", "[1]", "--calibrate.localization_factors", "[1, 3]", "--calibrate.probe_contexts", "2",
     "--calibrate.noise", "9", "--calibrate.min_signal", "1", "--calibrate.max_jump", "100",
 ]  # fmt: skip
+MORE = ["--calibrate.step_factors", "[1]", "--calibrate.probe_contexts", "8"]
+#: For a run whose sampler need not pass.
+BRIEF = ["--calibrate.components", "[l2h1]", "--calibrate.steps", "16", "--calibrate.probe_contexts", "2"]
 SETTINGS = {"step_size": 1e-4, "nbeta": 1.0, "localization": 300.0, "reference_contexts": 8}
 HEADING = re.compile(r" +ε +nβ +γ +rise +bias +R-hat +signal +time +χ +cov +to 0.8  verdict")
 
@@ -101,7 +105,7 @@ def test_the_recommendation_is_explained_by_the_table(calibrated: tuple[Path, st
     assert HEADING.fullmatch(lines[0])
     assert [line.split()[-1] for line in lines[1:5]] == ["passes", "recommended", "2/2", "passes"]
     summary = lines[5 : lines.index(next(line for line in lines if line.startswith("Written")))]
-    assert len(summary) <= 12
+    assert len(summary) <= 24
     table = polars.read_parquet(run_file.parent / "out" / "calibration" / "calibration.parquet")
     chosen, too_large = table.filter("chosen"), table.filter(step_size=9e-4)
     assert f"its bias {chosen['unbiased'].max():.0%}; at 0.0009" in summary[1]
@@ -122,6 +126,78 @@ def test_the_run_file_keeps_its_comments_and_loads_with_the_values(calibrated: t
     assert sgld.burn_in > 20 and sgld.steps_between_draws > 1  # noqa: PT018 - both were made longer
 
 
+def test_the_allocation_is_that_of_the_table(calibrated: tuple[Path, str]) -> None:
+    """Every estimator is tried on the part that the run uses; what is chosen is of this posterior."""
+    run_file, said = calibrated
+    assert "\nAllocation for aux.estimator two-chain: median reliability 0.8 of 11 columns, 624 tokens\n" in said
+    table = polars.read_parquet(run_file.parent / "out" / "calibration" / "allocation.parquet")
+    assert set(table["estimator"]) == {"plain", "gaussian-gradient"}
+    for row in table.iter_rows(named=True):
+        assert f"  {row['estimator']}, γ {row['localization']:g}: " in said
+    gradients = table.filter(estimator="gaussian-gradient")
+    bent = gradients.filter(polars.col("tilt") > MOST_TILT)
+    assert set(bent["localization"]) == set(gradients.drop_nulls("refused")["localization"])
+    assert {"l2h1", "full"} == set(gradients["component"])  # two-chain: the full model's posterior counts as well
+    chosen, config = table.filter("chosen"), read_run(str(run_file))
+    assert chosen["refused"].is_null().all()
+    assert not chosen["bound"].any()
+    row = chosen.row(0, named=True)
+    found = (config.sgld.estimator, config.sgld.chains, config.sgld.draws, config.probe.draws_per_document)
+    assert found == tuple(row[key] for key in ("estimator", "chains", "draws", "draws_per_document"))
+    assert config.probe.draws_per_document <= 0.25 * config.sgld.chains * config.sgld.draws
+    published = re.search(
+        r"published setting, plain 4 x 100 draws 160 steps apart: reliability (at most )?(\d\.\d+)", said
+    )
+    assert published is not None
+    assert 0 < float(published[2]) <= 1
+
+
+@pytest.fixture
+def gradient_file(tmp_path: Path, trained: Path, text_folder: Path) -> Path:
+    """A run that takes gradients of the covariance, in a posterior narrow enough for them to be alike."""
+    plain = write_run_file(tmp_path / "plain.yaml", tmp_path / "out", trained, text_folder)
+    settings = yaml.safe_load(plain.read_text(encoding="utf-8"))
+    settings["sgld"] |= {**SETTINGS, "estimator": "gaussian-gradient", "localization": 3e4, "step_size": 1e-6}
+    settings["aux"]["estimator"] = "covariance"
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    return tmp_path / "run.yaml"
+
+
+def test_a_run_of_gradients_is_calibrated_too(gradient_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its nβ and γ stay, no grid is tried, and a run takes the values as they are written."""
+    assert main(["calibrate", str(gradient_file), "--write", *SMALL, *MORE]) == 0
+    said = capsys.readouterr().out
+    calibration = gradient_file.parent / "out" / "calibration"
+    assert polars.read_parquet(calibration / "calibration.parquet")["sweep"].unique().to_list() == ["step"]
+    table = polars.read_parquet(calibration / "allocation.parquet").filter(estimator="gaussian-gradient")
+    assert table["component"].to_list() == ["l2h1"]  # the covariance asks nothing of the full model
+    assert table["tilt"].item() < MOST_TILT
+    assert table["chosen"].item(), said
+    assert "gaussian-gradient is chosen" in said
+    config = read_run(str(gradient_file))
+    assert (config.sgld.estimator, config.sgld.nbeta, config.sgld.localization) == ("gaussian-gradient", 1.0, 3e4)
+    assert config.sgld.draws % 2 == config.probe.draws_per_document % 4 == 0
+    assert main(["run", str(gradient_file), "--until", "chi", "--quiet", "--sgld.components", "[l2h1]"]) == 0
+    (reached,) = polars.read_parquet(gradient_file.parent / "out" / "chi" / "components.parquet")["tilt"].to_list()
+    assert reached == pytest.approx(table["tilt"].item(), rel=0.8)  # the same figure, from other draws
+
+
+def test_gradients_are_refused_where_the_loss_bends_the_posterior(
+    gradient_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At this γ and the larger ones that are tried; the sampler's verdict is another matter."""
+    flags = ["--sgld.nbeta", "3e5", "--calibrate.step_factors", "[0.001]", *BRIEF]
+    assert main(["calibrate", str(gradient_file), *flags, "--calibrate.localization_factors", "[1, 2]"]) in (0, 1)
+    said = capsys.readouterr().out
+    for gamma in ("30000", "60000"):
+        assert f"  gaussian-gradient, γ {gamma}: refused: nβ sd(φ) above 0.5, not N(w*, I/γ): l2h1 " in said
+    assert "gaussian-gradient is chosen" not in said
+    table = polars.read_parquet(gradient_file.parent / "out" / "calibration" / "allocation.parquet")
+    tilts = table.filter(estimator="gaussian-gradient").sort("localization")["tilt"].to_list()
+    assert tilts[0] > tilts[1] > MOST_TILT
+    assert not table.filter(estimator="gaussian-gradient")["chosen"].any()
+
+
 def test_the_page_holds_every_trace_and_asks_the_network_for_nothing(calibrated: tuple[Path, str]) -> None:
     page = (calibrated[0].parent / "out" / "calibration" / "calibration.html").read_text(encoding="utf-8")
     own = re.sub(r"<script>/\*\*.*?</script>", "", page, flags=re.DOTALL)
@@ -134,6 +210,8 @@ def test_the_page_holds_every_trace_and_asks_the_network_for_nothing(calibrated:
     assert [trace["name"] for trace in traces if trace["showlegend"]] == [
         "ε 5e-05  nβ 1  γ 300", "ε 0.0001  nβ 1  γ 300", "ε 0.0009  nβ 1  γ 300", "ε 3.33e-05  nβ 1  γ 900",
     ]  # fmt: skip
+    names = [trace["name"] for trace in figure_data(page, "allocation") if trace.get("showlegend", True)]
+    assert set(names) >= {"plain, γ 300", "published 4 x 100"}
     (bars,) = figure_data(page, "cost")
     assert [y for y, text in zip(bars["y"], bars["text"], strict=True) if "recommended" in text] == [
         "ε 0.0001  nβ 1  γ 300"

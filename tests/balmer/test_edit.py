@@ -83,6 +83,6 @@ def test_numbers_are_read_back_as_numbers(value: float) -> None:
 def test_a_link_stays_a_link(tmp_path: Path) -> None:
     (tmp_path / "real.yaml").write_text("sgld:\n  burn_in: 8\n", encoding="utf-8")
     (tmp_path / "link.yaml").symlink_to(tmp_path / "real.yaml")
-    set_values(tmp_path / "link.yaml", "sgld", {"burn_in": 40})
+    set_values(tmp_path / "link.yaml", {"sgld": {"burn_in": 40}})
     assert (tmp_path / "link.yaml").is_symlink()
     assert (tmp_path / "real.yaml").read_text(encoding="utf-8") == "sgld:\n  burn_in: 40\n"

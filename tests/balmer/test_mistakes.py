@@ -108,11 +108,6 @@ def test_settings_that_gradients_do_not_go_with(
     assert said in refused()  # type: ignore[operator]
 
 
-def test_without_chains_there_is_nothing_to_calibrate(refused: object, run_file: Path) -> None:
-    change(run_file, "sgld", estimator="gaussian-gradient")
-    assert "runs no chain, there is nothing to calibrate" in refused("calibrate", str(run_file))  # type: ignore[operator]
-
-
 def test_a_run_file_that_is_not_yaml(refused: object, run_file: Path) -> None:
     run_file.write_text("sgld: [1, 2", encoding="utf-8")
     assert "run.yaml: not YAML: while parsing a flow sequence" in refused()  # type: ignore[operator]

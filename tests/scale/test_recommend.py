@@ -20,6 +20,7 @@ from scale.recommend import (
     refusal,
     step_sweep,
     steps_between,
+    worth_of,
 )
 
 SETTINGS, CONFIG = SGLDConfig(step_size=1e-4, nbeta=30.0, localization=300.0), CalibrateConfig()
@@ -126,7 +127,10 @@ def test_steps_between_draws_make_them_worth_what_was_asked() -> None:
 
         assert worth(steps) >= 0.5 - 1e-12
         assert steps == 1 or worth(steps - 1) < 0.5
+        assert worth_of(time, steps) == pytest.approx(worth(steps))
     assert steps_between(1.0, 0.99) == 1
+    assert worth_of(13.0, 160) == pytest.approx(1.0)
+    assert worth_of(1.0, 1) == worth_of(0.9, 3) == 1.0
 
 
 def test_burn_in_and_steps_come_from_the_times() -> None:

@@ -1,0 +1,82 @@
+"""What estimators cost, in forward passes of a token through the whole model. The one place that lists them.
+
+A component in block l costs the share of the blocks from l on; the full model, which every run samples, the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from scale.config import SGLDConfig
+
+#: Forward and backward: a backward pass costs twice a forward.
+PASSES_PER_GRADIENT = 3
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a run has to do with its draws.
+
+    Args:
+        measured: Tokens whose susceptibilities are measured.
+        reference: Tokens on which L is taken at a draw.
+        minibatch: Tokens of a step of a chain.
+        shares: Of every component, what a pass through it costs of one through the whole model.
+    """
+
+    measured: int
+    reference: int
+    minibatch: int
+    shares: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Method:
+    """What distinguishes an estimator from others, as far as costs go.
+
+    Args:
+        evaluations: Of a token at each draw it is probed at.
+        multiple: A document's draws, over both halves, come in multiples of this.
+        chain: Its draws are those of the sampler, which must be well set.
+        gaussian: Its posterior is N(w*, I/γ), whatever the loss does.
+        sampling: Passes that all stored draws of one component take; of the full model if ``True`` is said.
+    """
+
+    evaluations: int
+    multiple: int
+    chain: bool
+    gaussian: bool
+    sampling: Callable[[SGLDConfig, Work, bool], float]
+
+
+def at_draws(settings: SGLDConfig, work: Work, passes: int) -> float:
+    """Of the reference contexts at every stored draw."""
+    return float(settings.chains * settings.draws * passes * work.reference)
+
+
+def along_chains(settings: SGLDConfig, work: Work) -> float:
+    return float(settings.chains * settings.total_steps * PASSES_PER_GRADIENT * work.minibatch)
+
+
+def of_chains(settings: SGLDConfig, work: Work, full: bool) -> float:
+    return along_chains(settings, work) + at_draws(settings, work, 1)
+
+
+def of_gradients(settings: SGLDConfig, work: Work, full: bool) -> float:
+    """Of the full model only L is taken."""
+    return at_draws(settings, work, 1 if full else PASSES_PER_GRADIENT)
+
+
+METHODS: Mapping[str, Method] = {
+    "plain": Method(evaluations=1, multiple=2, chain=True, gaussian=False, sampling=of_chains),
+    "gaussian-gradient": Method(evaluations=2, multiple=4, chain=False, gaussian=True, sampling=of_gradients),
+}
+
+
+def run_cost(settings: SGLDConfig, draws_per_document: int, work: Work) -> float:
+    """Of sampling and probing all components and the full model."""
+    method = METHODS[settings.estimator]
+    probing = draws_per_document * method.evaluations * work.measured
+    parts = sum(work.shares) * (method.sampling(settings, work, False) + probing)
+    return parts + method.sampling(settings, work, True) + probing
