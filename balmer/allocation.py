@@ -31,6 +31,8 @@ from scale.recommend import Recommendation, three_digits, typical_time, worth_of
 from scale.store import read_table
 from scale.trial import Bench, share_of_model
 
+#: Share of the way back to w* that a step of `tangent-gradient` goes, and steps that forget where it began.
+THETA, TANGENT_BURN_IN = 0.25, 16
 #: Keys of each section that are recommended.
 RECOMMENDED = {"sgld": (*SAMPLER, "estimator", "chains", "draws"), "probe": ("draws_per_document",)}
 
@@ -56,6 +58,8 @@ def with_estimator(settings: SGLDConfig, name: str, gamma: float) -> SGLDConfig:
     if gamma != settings.localization:
         step = three_digits(step * settings.localization / gamma)
     changes: dict[str, Any] = {"estimator": name, "step_size": step, "localization": gamma, "draws": FEWEST_DRAWS}
+    if name == "tangent-gradient":  # chains of its own
+        changes |= {"step_size": three_digits(2 * THETA / gamma), "burn_in": TANGENT_BURN_IN, "steps_between_draws": 1}
     return replace(settings, **changes)
 
 
@@ -71,7 +75,7 @@ def objection(settings: SGLDConfig, name: str, sampler_is_set: bool) -> str:
     method = METHODS[name]
     if method.chain and not sampler_is_set:
         return "no setting of the sampler passes"
-    if method.gaussian and settings.localization == 0:
+    if not method.chain and settings.localization == 0:
         return "sgld.localization is 0"
     if not method.chain and settings.sampler == "gaussian":
         return "does not heed sgld.sampler: gaussian, which is a control"
@@ -132,6 +136,8 @@ def values_of(found: Recommendation | None, allocation: Allocation | None) -> Se
     settings, plan = chosen.settings, chosen.plan
     if found:
         sgld["step_size"] = settings.step_size
+    if settings.estimator == "tangent-gradient":
+        sgld |= {key: getattr(settings, key) for key in ("step_size", "burn_in", "steps_between_draws")}
     sgld |= {
         "localization": settings.localization,
         "estimator": settings.estimator,

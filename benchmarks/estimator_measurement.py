@@ -87,7 +87,11 @@ class Text:
 
 def cut(chains: Sequence[Draws], draws: int) -> list[Draws]:
     """Their first draws, as if no more had been made."""
-    return [Draws(chain.offsets[:draws], chain.loss[:draws], chain.trace[:draws]) for chain in chains]
+    found = []
+    for chain in chains:
+        rows = len(chain.offsets) // len(chain.loss) * draws  # of one draw there may be several
+        found.append(Draws(chain.offsets[:rows], chain.loss[:draws], chain.trace[:draws]))
+    return found
 
 
 def shortened(sampled: Sampled, draws: int) -> Source:

@@ -12,6 +12,8 @@ from typing import Any
 from scale.config import SGLDConfig
 from scale.probe import HALVES
 
+#: Share of the way back to w* that a step of a tangent's chain goes.
+THETA = 0.25
 #: Estimators that a change of nβ does not touch: measured once per γ.
 WITHOUT_NBETA = {"gaussian-gradient"}
 
@@ -35,6 +37,14 @@ def settings_of(gamma: float, nbeta: float, chains: int, draws: int, reference: 
     return {
         "plain": SGLDConfig(estimator="plain", **chain, **common),
         "gaussian-gradient": SGLDConfig(estimator="gaussian-gradient", **common),
+        "tangent-gradient": SGLDConfig(
+            estimator="tangent-gradient",
+            step_size=2 * THETA / gamma,
+            batch_contexts=4,
+            burn_in=12,
+            steps_between_draws=1,
+            **common,
+        ),
     }
 
 
@@ -49,10 +59,17 @@ def gradient_cost(settings: SGLDConfig, picked: int, sizes: Sizes) -> float:
     return settings.chains * settings.draws * 3 * sizes.reference + HALVES * picked * 2 * sizes.measured
 
 
+def tangent_cost(settings: SGLDConfig, picked: int, sizes: Sizes) -> float:
+    """Both chains of a pair; and every draw's gradient carried on for (1 - θ)/θ steps, two gradients each."""
+    steps = 2 * settings.burn_in + settings.draws * (settings.steps_between_draws + 2 * (1 - THETA) / THETA)
+    return settings.chains * steps * 3 * settings.batch_contexts + gradient_cost(settings, picked, sizes)
+
+
 #: By estimator: what ``settings.draws`` draws of every chain cost, and probing at ``picked`` of them a half.
 COSTS: dict[str, Callable[[SGLDConfig, int, Sizes], float]] = {
     "plain": chain_cost,
     "gaussian-gradient": gradient_cost,
+    "tangent-gradient": tangent_cost,
 }
 
 

@@ -68,9 +68,21 @@ def of_gradients(settings: SGLDConfig, work: Work, full: bool) -> float:
     return at_draws(settings, work, 1 if full else PASSES_PER_GRADIENT)
 
 
+def of_tangents(settings: SGLDConfig, work: Work, full: bool) -> float:
+    """A draw's gradient is carried on for (1 - θ)/θ steps, on the average, each of which takes two gradients."""
+    steps = 2 * settings.burn_in + settings.draws * settings.steps_between_draws  # of both chains of a pair
+    sampled = settings.chains * steps * PASSES_PER_GRADIENT * work.minibatch
+    if full:
+        return sampled + at_draws(settings, work, 1)
+    theta = settings.step_size * settings.localization / 2
+    carried = settings.chains * settings.draws * 2 * (1 - theta) / theta * PASSES_PER_GRADIENT * work.minibatch
+    return sampled + at_draws(settings, work, PASSES_PER_GRADIENT) + carried
+
+
 METHODS: Mapping[str, Method] = {
     "plain": Method(evaluations=1, multiple=2, chain=True, gaussian=False, sampling=of_chains),
     "gaussian-gradient": Method(evaluations=2, multiple=4, chain=False, gaussian=True, sampling=of_gradients),
+    "tangent-gradient": Method(evaluations=2, multiple=4, chain=False, gaussian=False, sampling=of_tangents),
 }
 
 

@@ -29,14 +29,9 @@ SIGNS = (1, -1)
 
 
 def lags_of(key: ChainKey, settings: SGLDConfig, theta: float) -> np.ndarray:
-    """Steps for which a chain carries the gradients of each of its pairs of draws.
-
-    Chains that advance together take similar numbers together, so that none waits long for another.
-    """
-    count = settings.draws // 2
-    order = generator_for(settings.seed, "lags").permutation(count)
-    jitter = generator_for(settings.seed, "lag", key.component.name, key.chain).random(count)
-    return lags(order, jitter, theta)
+    """Steps for which a chain carries the gradients of each of its pairs of draws."""
+    shift = generator_for(settings.seed, "lags", key.component.name, key.chain).random()
+    return lags(settings.draws // 2, shift, theta)
 
 
 class TangentGroup:

@@ -18,7 +18,7 @@ from scale.config import ProbeConfig, SGLDConfig
 from scale.directed import Directed, Drawn, Halves, Pair, Sums, in_pairs, losses_at
 from scale.directions import point
 from scale.estimate import Parts
-from scale.gaussian import between, normal, stratified
+from scale.gaussian import EVALUATIONS, between, normal, stratified
 from scale.probe import HALVES, Pool, Source, subset_generator
 from scale.tail import Tail
 from scale.variants import size_of
@@ -96,4 +96,5 @@ def source(component: Component, draws: Halves, numbers: Numbers, trained_loss: 
         return TangentPool(component, draws, trained_loss, settings)
     first, second = (np.stack([chain.loss for chain in half]) - trained_loss for half in draws)
     offsets = ([chain.offsets for chain in draws[0]], [chain.offsets for chain in draws[1]])
-    return Pool(component, offsets, (first, second))
+    # Of the full model as many evaluations as of a component, whose every draw takes two.
+    return Pool(component, offsets, (first, second), 1 if settings.estimator == "plain" else EVALUATIONS // 2)

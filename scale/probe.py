@@ -59,12 +59,13 @@ class Pool:
     """The usable draws of one component, in two halves of independent chains.
 
     ``offsets[half]`` lists the chains' draws, each (draws, parameters); ``phi[half]`` is their L(w) - L(w*), (chains,
-    draws).
+    draws). ``evaluations`` is how many of them a document takes in place of one.
     """
 
     component: Component
     offsets: tuple[Sequence[Sequence[np.ndarray] | np.ndarray], Sequence[Sequence[np.ndarray] | np.ndarray]]
     phi: tuple[np.ndarray, np.ndarray]
+    evaluations: int = 1
 
     @property
     def mean_phi(self) -> float:
@@ -85,7 +86,7 @@ class Pool:
         self, tail: Tail, half: int, document: int, baseline: np.ndarray, settings: ProbeConfig, budget: Budget
     ) -> Parts:
         generator = subset_generator(self.component.name, document, half, settings)
-        chosen = self.pick(half, settings.draws_per_document // HALVES, generator)
+        chosen = self.pick(half, self.evaluations * settings.draws_per_document // HALVES, generator)
         return probe_half(tail, self, half, chosen, baseline, budget).result()
 
 

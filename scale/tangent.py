@@ -30,6 +30,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.stats import qmc
 
 from scale.gaussian import TINY
 
@@ -37,13 +38,13 @@ from scale.gaussian import TINY
 Slopes = Callable[[torch.Tensor], torch.Tensor]
 
 
-def lags(order: np.ndarray, jitter: np.ndarray, theta: float) -> np.ndarray:
-    """Numbers n of the law θ(1 - θ)^n, one in each of as many equally likely parts as there are.
+def lags(count: int, shift: float, theta: float) -> np.ndarray:
+    """Numbers n of the law θ(1 - θ)^n, spread as evenly as can be however many of them are taken.
 
-    ``order`` is a permutation, of the parts; ``jitter``, in [0, 1), is where in its part a number lies.
+    Uniform numbers are van der Corput's, shifted by one that is random in [0, 1).
     """
-    tail = np.log1p(-(order + jitter) / len(order))
-    found: np.ndarray = np.floor(tail / np.log1p(-theta)).astype(int)
+    uniform = (qmc.Halton(1, scramble=False).random(count).ravel() + shift) % 1.0
+    found: np.ndarray = np.floor(np.log1p(-uniform) / np.log1p(-theta)).astype(int)
     return found
 
 

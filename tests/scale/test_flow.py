@@ -181,11 +181,10 @@ def test_chains_of_a_pair_go_opposite_ways(language_model: LanguageModel) -> Non
     assert not np.allclose(directions[:, 0], -directions[:, 1], atol=0.1)
 
 
-def test_the_lags_of_a_group_are_alike_and_of_every_chain_its_own(language_model: LanguageModel) -> None:
+def test_every_chain_has_lags_of_its_own(language_model: LanguageModel) -> None:
     keys = keys_of(component_of(language_model, "l1h1"), replace(SAMPLER, chains=20))
     many = np.stack([lags_of(key, replace(SAMPLER, draws=32), 0.1) for key in keys])
-    assert np.median(np.ptp(many, axis=0)) <= 2
-    assert len({tuple(row) for row in many}) > 10
+    assert len({tuple(row) for row in many}) > 15
     assert many.mean() == pytest.approx(9, rel=0.1)
 
 
