@@ -9,6 +9,7 @@ PYTHON ?= python3
 VENV ?= .venv
 EXTRAS ?= cpu,dev
 BIN := $(VENV)/bin
+TEST_WORKERS ?= 2
 FOLDERS := balmer scale aux cluster eval tests benchmarks
 
 .PHONY: demo test check lint clean
@@ -17,7 +18,7 @@ demo: $(VENV)/installed
 	$(BIN)/balmer demo
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile
 
 check: lint test
 

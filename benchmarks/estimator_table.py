@@ -23,7 +23,7 @@ def interval(estimate: dict[str, float | None]) -> str:
 def head(gamma: float, nbeta: float, width: int) -> list[str]:
     left = f"{'component':<{width}} {'part':<10} {'estimator':<17} {'tilt':>6} {'mean φ':>9}"
     right = f"{'draws':>5} {'r':>6} {'rank':>6} {'cost':>9} {f'for {WANTED}':>11}"
-    known = "correlation and slope with long SGLD (its reliability)"
+    known = "correlation and slope with long chains (their reliability)"
     return [f"γ {gamma:g}, nβ {nbeta:g}", f"{left} {right}  {known}"]
 
 

@@ -8,9 +8,10 @@ half: the correlation of both halves over tokens, Pearson's and of ranks, and th
 sampling included (a backward pass counts as two). Each half holds ``--pool`` times as many draws as a context picks;
 all of them are paid for. Beside it what a reliability of 0.9 would cost, by Spearman and Brown.
 
-Agreement: the slope of long chains of SGLD on each estimator, and their correlation, corrected for the noise of both
-(`benchmarks.estimator_agreement`), every chain being a repetition. ``plain`` among the estimators is the control: it is
-the reference's own kind, so where its interval is short it must hold 1.
+Agreement: the slope of long chains on each estimator, and their correlation, corrected for the noise of both
+(`benchmarks.estimator_agreement`), every chain being a repetition. They are SGLD's, plain, unless
+``--reference-estimator`` says otherwise: where plain chains say nothing, those of tangent-gradient, which have the same
+posterior, may. The estimator of the reference's own kind is the control: where its interval is short it must hold 1.
 
 ``--out`` is a file of JSON lines, one for each component of a cell; given again, the command goes on where it stopped.
 `benchmarks.estimators_figure` draws it.
@@ -33,7 +34,7 @@ import torch
 from benchmarks.estimator_agreement import FEWEST, Agreement, agreement
 from benchmarks.estimator_measurement import PARTS, Outcome, Text, all_phi, points, repetitions
 from benchmarks.estimator_records import Record, Records
-from benchmarks.estimator_settings import WITHOUT_NBETA, Sizes, held, settings_of
+from benchmarks.estimator_settings import COSTS, WITHOUT_NBETA, Sizes, held, settings_of
 from benchmarks.estimator_table import table
 from benchmarks.jobs import folder_of
 from benchmarks.texts import text_contexts
@@ -92,11 +93,14 @@ class Yardstick:
         """Of every estimator, and of the long chains if they are wanted; the same for all nβ where it has no say."""
         options, count = self.options, self.sizes.reference
         draws = held(options.most, options.chains, options.pool)
-        found = settings_of(gamma, nbeta, options.chains, draws, count)
-        found |= {name: replace(found[name], nbeta=1.0) for name in WITHOUT_NBETA}
+        every = settings_of(gamma, nbeta, options.chains, draws, count)
+        found = {name: every[name] for name in options.estimators or every}
+        found |= {name: replace(found[name], nbeta=1.0) for name in WITHOUT_NBETA & set(found)}
         if options.reference_draws:
             chains, draws = options.reference_chains, options.reference_draws
-            found[REFERENCE] = replace(settings_of(gamma, nbeta, chains, draws, count)["plain"], seed=1)
+            found[REFERENCE] = replace(
+                settings_of(gamma, nbeta, chains, draws, count)[options.reference_estimator], seed=1
+            )
         return found
 
     def outcome(self, sampled: Sampled, is_reference: bool) -> Found:
@@ -156,7 +160,10 @@ def fixed_options(options: argparse.Namespace) -> Record:
     names = ("model", "measured", "reference", "context_length", "most", "chains", "pool")
     weights = sorted(Path(folder_of(options.model)).glob("*.safetensors"))
     return {
-        **{name: getattr(options, name) for name in (*names, "reference_draws", "reference_chains")},
+        **{
+            name: getattr(options, name)
+            for name in (*names, *(f"reference_{key}" for key in ("draws", "chains", "estimator")))
+        },
         "weights": [file_digest(path) for path in weights],
     }
 
@@ -203,6 +210,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="demo", help="demo, or the folder of a model with its tokenizer")
     parser.add_argument("--components", nargs="+", default=[], help="names or groups (default: a few of each kind)")
+    parser.add_argument("--estimators", nargs="+", choices=list(COSTS), default=[], help="default: all")
     parser.add_argument("--gammas", type=float, nargs="+", default=[300.0])
     parser.add_argument("--nbetas", type=float, nargs="+", default=[30.0])
     parser.add_argument("--measured", type=int, default=16, help="contexts, each a document")
@@ -211,8 +219,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--most", type=int, default=32, help="draws a half")
     parser.add_argument("--chains", type=int, default=4, help="of every estimator; half of them are one half")
     parser.add_argument("--pool", type=int, default=2, help="draws that a half holds for each that a context picks")
-    parser.add_argument("--reference-draws", type=int, default=0, help="draws of each long chain of SGLD; 0: none")
+    parser.add_argument("--reference-draws", type=int, default=0, help="draws of each long chain; 0: none")
     parser.add_argument("--reference-chains", type=int, default=8)
+    parser.add_argument("--reference-estimator", choices=list(COSTS), default="plain")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, help="JSON lines; goes on if they are there")

@@ -5,7 +5,7 @@
 
 Two figures, a row of panels for each file and part, a column for each kind of component. Reliability against cost, a
 row for each cell (γ, nβ): the median over components of the kind, Pearson solid, of ranks dashed, components faint.
-And, beside it as ESTIMATORS-agreement.svg, the corrected correlation and the slope of long chains of SGLD with each
+And, beside it as ESTIMATORS-agreement.svg, the corrected correlation and the slope of long chains with each
 estimator, in all cells, with 95 % intervals: an unbiased estimator's hold 1. An interval that ends nowhere is dotted.
 The suffix of --out decides the format.
 """
@@ -146,7 +146,7 @@ def draw_agreement(results: Sequence[Result], parts: Sequence[str]) -> Any:
         for panel, kind in zip(row, kinds, strict=True):
             draw_intervals(panel, result, kind, names, part, what)
         label = f"{result.label}\n" if len(results) > 1 else ""
-        row[0].set_ylabel(f"{label}{part}: {what}\nwith SGLD")
+        row[0].set_ylabel(f"{label}{part}: {what}\nwith long chains")
     finish(figure, axes, kinds, names, "")
     return figure
 

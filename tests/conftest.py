@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,9 @@ from typing import Any
 
 import pytest
 import torch
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the processors
+    torch.set_num_threads(1)
 
 VOCABULARY = 320
 WORDS = """alpha beta gamma delta def return self value index for in range if else not None True x y z""".split()  # noqa: SIM905

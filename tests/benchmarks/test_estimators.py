@@ -24,7 +24,9 @@ from scale.language_model import LanguageModel
 from scale.susceptibilities import Sampled, sample_components
 
 SIZES = Sizes(measured=3, reference=5)
-OPTIONS = Namespace(most=4, chains=4, pool=2, reference_draws=4, reference_chains=4)
+OPTIONS = Namespace(
+    most=4, chains=4, pool=2, reference_draws=4, reference_chains=4, estimators=[], reference_estimator="plain"
+)
 
 
 @pytest.fixture(scope="module")
