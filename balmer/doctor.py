@@ -53,9 +53,11 @@ def libraries() -> list[Finding]:
 
 
 def accelerators() -> list[Finding]:
-    import faiss
     import torch
 
+    from cluster.faiss_library import library
+
+    faiss = library()
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     found = [Finding(f"gpu {i}", torch.cuda.get_device_name(i)) for i in range(count)] or [
         Finding("gpu", "none; runs on the processor")

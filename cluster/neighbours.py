@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cluster.config import ClusterConfig
+from cluster.faiss_library import library
 from scale.errors import UserError
 
 Array = npt.NDArray[Any]
@@ -87,8 +88,7 @@ def _queries(points: Array, queries: Array | None) -> tuple[npt.NDArray[np.int64
 
 def _exact_search(points: Array) -> Search:
     """Compare every pair, on the GPUs that this build of faiss can use if there are any."""
-    import faiss
-
+    faiss = library()
     index: Any = faiss.IndexFlatL2(points.shape[1])
     if faiss.get_num_gpus():
         index = faiss.index_cpu_to_all_gpus(index)
@@ -100,8 +100,7 @@ def _sufficient_search(
     points: Array, vectors: Array, k: int, count: int, recall: float, seed: int
 ) -> tuple[Search, float]:
     """An inverted file of 4-bit product codes, refined by true distances, opened wider until its recall suffices."""
-    import faiss
-
+    faiss = library()
     lists = max(1, int(min(4 * np.sqrt(len(points)), len(points) / 40)))
     padded = _even_width(points)
     index: Any = faiss.index_factory(padded.shape[1], f"IVF{lists},PQ{padded.shape[1] // 2}x4fs,RFlat")
