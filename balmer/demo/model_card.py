@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional
 from transformers import GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
+from balmer.demo.gradients import has_bfloat16
 from balmer.demo.recipe import Recipe, flags
 from balmer.demo.text import END, Corpus, end_token
 
@@ -125,7 +126,7 @@ def export(
     measured = measure(stored, tokenizer, corpus, recipe.context)
     exact = float(losses(model.eval(), corpus.held_out_contexts(recipe.context)).double().mean())
     samples = [sample(stored, tokenizer, prompt, seed=seed) for seed, prompt in enumerate(PROMPTS)]
-    facts = _facts(stored, corpus, recipe, step)
+    facts = _facts(stored, corpus, recipe, step, has_bfloat16(model.device))
     (part / "README.md").write_text(card(facts, measured, exact, samples), encoding="utf-8")
     out.mkdir(parents=True, exist_ok=True)
     for file in sorted(part.iterdir()):
@@ -144,7 +145,7 @@ def store(model: GPTNeoXForCausalLM, folder: Path) -> GPTNeoXForCausalLM:
     return GPTNeoXForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
 
-def _facts(model: GPTNeoXForCausalLM, corpus: Corpus, recipe: Recipe, step: int) -> dict[str, Any]:
+def _facts(model: GPTNeoXForCausalLM, corpus: Corpus, recipe: Recipe, step: int, reduced: bool) -> dict[str, Any]:
     seen = step * recipe.batch * recipe.context
     return asdict(recipe) | {
         "python": corpus.python,
@@ -158,6 +159,7 @@ def _facts(model: GPTNeoXForCausalLM, corpus: Corpus, recipe: Recipe, step: int)
         "left_out": "Third-party packages" + ("" if recipe.tests else ", tests"),
         "learnt_tests": f" and {corpus.test_files} files of its tests" if recipe.tests else "",
         "dropped": f"dropout {recipe.dropout:g}" if recipe.dropout else "no dropout",
+        "products": "bfloat16" if reduced else "float32",
         "command": _command(recipe),
     }
 
@@ -201,7 +203,7 @@ files.
 Step {step:,} of {steps:,}, {batch} contexts of {context} tokens each: {seen:,} tokens, {epochs:.1f} passes over
 the text. AdamW (0.9, 0.95), peak learning rate {learning_rate:g}, warm-up of {warmup} steps, a plateau, a linear
 fall to zero over the last {decay:.0%} of the steps, weight decay {weight_decay:g} on matrices, gradients clipped at
-{clip:g}, {dropped}, products in bfloat16, seed {seed}. After step {copies_after:,}, contexts that are no text but a
+{clip:g}, {dropped}, products in {products}, seed {seed}. After step {copies_after:,}, contexts that are no text but a
 sequence of random tokens over and over, so that the model learns to copy: {copies} of the {batch} of each step; the
 tokens counted above include these.
 
