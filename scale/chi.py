@@ -197,7 +197,10 @@ def make(work: Workspace, model: ModelConfig, sgld: SGLDConfig, settings: ProbeC
         "duplicates": duplicates,
         "estimator": sgld.estimator,
         "evaluations": rows.count * (len(table) + 1) * settings.draws_per_document * (1 if plain else 2),
-        "median_reliability": float(np.median(table["reliability"].to_numpy())),
+        "median_reliability": {
+            "two-chain": float(np.median(table["reliability"].to_numpy())),
+            "covariance": float(np.median(table["reliability_covariance"].to_numpy())),
+        },
     }
 
 
