@@ -51,6 +51,18 @@ def test_a_larger_gamma_takes_the_step_with_it() -> None:
     assert "step_size" not in values_of(None, allocation(BOUNDED, STRAIGHT))["sgld"]
 
 
+def test_chains_that_carry_gradients_have_steps_of_their_own() -> None:
+    """A quarter of the way back to the trained weights at once, at any γ, whatever the sampler's steps are."""
+    carried = candidate("tangent-gradient", 300.0, 0.9)
+    for found in (FOUND, None):
+        sgld = values_of(found, allocation(BOUNDED, BENT, carried))["sgld"]
+        assert sgld["estimator"] == "tangent-gradient"
+        assert sgld["step_size"] == pytest.approx(0.5 / 300.0, rel=0.005)
+        assert (sgld["burn_in"], sgld["steps_between_draws"]) == (16, 1)
+    wide = with_estimator(SETTINGS, "tangent-gradient", 30.0)
+    assert wide.step_size * wide.localization / 2 == pytest.approx(0.25, rel=0.005)
+
+
 def test_without_a_choice_the_sampler_s_values_are_left_alone() -> None:
     assert values_of(FOUND, allocation(BOUNDED, BENT)) == {"sgld": FOUND.values}
     assert values_of(FOUND, None) == {"sgld": FOUND.values}
