@@ -3,8 +3,8 @@
 A context is cut out of a file at both ends, so that the standard library's `tokenize` does not read it; this is a plain
 scanner over its characters. What it cannot know:
 
-- whether the context began inside a string. The first triple quotes tell, by what stands beside them on their line, whether
-  they open or close; a context of prose without any reads as code.
+- whether the context began inside a string. The first triple quotes tell, by what stands beside them on their line,
+  whether they open or close; a context of prose without any reads as code.
 - what came before: an identifier counts as new at its first occurrence in the context. A word that the cut
   halves is another word.
 - names inside f-strings, which are strings here.
