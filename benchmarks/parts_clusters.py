@@ -67,9 +67,7 @@ def mean_agreement(found: Sequence[Agreement]) -> Agreement:
 
 def between(one: Sequence[np.ndarray], two: Sequence[np.ndarray]) -> tuple[Agreement, Agreement]:
     """Of two parts, each labelled in both halves: across halves, and within one half."""
-    across, within = (
-        mean_agreement([agreement(one[h], two[h ^ other]) for h in range(2)]) for other in (1, 0)
-    )
+    across, within = (mean_agreement([agreement(one[h], two[h ^ other]) for h in range(2)]) for other in (1, 0))
     return across, within
 
 

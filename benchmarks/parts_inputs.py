@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars
@@ -103,3 +104,10 @@ def read_activations(folder: Path, rows: np.ndarray) -> dict[int, np.ndarray]:
     width = facts["width"]
     taken = ShardedRows(list(Shards(folder / "taps").blocks("activations"))).take(rows)
     return {layer: taken[:, i * width : (i + 1) * width] for i, layer in enumerate(facts["layers"])}
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """What the run was: model, text, and the settings that decide how well it is measured."""
+    corpus, settings = read_manifest(folder / "corpus").facts, read_manifest(folder / "chi").made_from
+    keys = ("sgld.estimator", "sgld.localization", "sgld.nbeta", "probe.draws_per_document", "probe.draws")
+    return {"model": corpus["model"], "corpus": corpus["corpus"]} | {key: settings[key] for key in keys}

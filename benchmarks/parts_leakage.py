@@ -1,7 +1,8 @@
 """How close a part of χ is to activations, and how close it would be without its noise.
 
-Linear CKA, debiased: its expectation is near 0 for unrelated rows, so that noise in X leaves HSIC(X, Y) alone and raises
-HSIC(X, X). Two measurements of the same signal with noises of their own, X₁ and X₂, share the signal's HSIC only. So
+Linear CKA, debiased: its expectation is near 0 for unrelated rows, so that noise in X leaves HSIC(X, Y) alone and
+raises HSIC(X, X). Two measurements of the same signal with noises of their own, X₁ and X₂, share the signal's HSIC
+only. So
 
     corrected = CKA(X_h, Y) / sqrt(CKA(X₁, X₂))
 
@@ -22,8 +23,14 @@ from eval.cka import CKA, LinearCKA
 
 @dataclass(frozen=True)
 class Leakage:
-    """Linear CKA of one part with one layer, rows of both halves' mean: as the leakage stage has it, debiased, corrected
-    for noise (none where the halves have nothing in common), and debiased with rows permuted."""
+    """Linear CKA of one part with one layer.
+
+    Args:
+        cka: Of both halves' mean, as the leakage stage has it.
+        debiased: The same, debiased.
+        corrected: For noise; None where the halves have nothing in common.
+        permuted: Debiased, with rows permuted.
+    """
 
     cka: float
     debiased: float
