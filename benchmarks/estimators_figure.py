@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -101,7 +101,7 @@ def panels(rows: int, columns: int, width: float, sharex: bool, sharey: bool = T
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width * columns, INCHES * rows + 0.5), layout="constrained")
-    shared = "row" if sharey else "none"
+    shared: Literal["row", "none"] = "row" if sharey else "none"
     return figure, np.asarray(figure.subplots(rows, columns, squeeze=False, sharey=shared, sharex=sharex))
 
 

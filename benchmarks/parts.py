@@ -81,7 +81,7 @@ def neighbourhoods(measured: Measured, found: dict[str, Neighbours], seed: int) 
     pairs, by_chance = overlaps(found, seed)
     targets = {name: same_target(one, measured.tokens, measured.documents, seed) for name, one in found.items()}
     return {
-        "targets": {name: asdict(target) for name, target in targets.items()},
+        "targets": {name: {key: plain(one) for key, one in target.items()} for name, target in targets.items()},
         "rare_share": float(rare(measured.tokens).mean()),
         "overlaps": named(pairs),
         "chance": by_chance,
@@ -182,10 +182,10 @@ def main() -> None:
     options = parser.parse_args()
     try:
         record = judge(options)
+        print(page(record, options.markdown))
         if options.out is not None:
             write_json(options.out / "parts.json", record)
             save(draw(record), options.out / "parts.svg")
-        print(page(record, options.markdown))
     except UserError as error:
         print(f"benchmarks.parts: {error}", file=sys.stderr)
         sys.exit(2)

@@ -35,17 +35,17 @@ def draw_components(panel: Any, record: Record) -> None:
 
 
 def draw_targets(panel: Any, record: Record) -> None:
-    """All tokens and rare ones, across halves (filled) and within one (outlined); chance as a line."""
-    wanted = ("across", "within", "rare_across", "rare_within")
+    """All tokens and rare ones, across halves (filled) and within one (outlined); chance as a dotted line."""
+    groups = [(which, how) for which in ("all", "rare") for how in ("across", "within")]
     for place, (name, (colour, _)) in enumerate(LOOKS.items()):
-        found = record["neighbours"]["targets"][name]
-        for group, key in enumerate(wanted):
-            one = found[key]
-            style = {"color": colour} if "across" in key else {"facecolor": "none", "edgecolor": colour}
-            x = group + (place - 1) * BAR
+        for group, (which, how) in enumerate(groups):
+            found = record["neighbours"]["targets"][name][which]
+            if found is None:
+                continue
+            style = {"color": colour} if how == "across" else {"facecolor": "none", "edgecolor": colour}
+            x, one, chance = group + (place - 1) * BAR, found[how], 100 * found["permuted"]
             panel.bar(x, 100 * one["value"], BAR * 0.9, **style)
             panel.plot([x, x], [100 * one["low"], 100 * one["high"]], color="grey", linewidth=1)
-            chance = 100 * found["rare_permuted" if "rare" in key else "permuted"]
             panel.plot([x - BAR / 2, x + BAR / 2], [chance, chance], color="black", linewidth=0.8, linestyle=":")
     labels = ["across halves", "within one", "rare, across", "rare, within"]
     panel.set_xticks(range(len(labels)), labels, fontsize="small")

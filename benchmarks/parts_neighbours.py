@@ -100,31 +100,32 @@ def same(found: Neighbours, labels: np.ndarray, pairs: Sequence[tuple[int, int]]
 
 @dataclass(frozen=True)
 class SameTarget:
-    """Share of the neighbours with the query's target token: all queries, and those whose token is rare."""
+    """Share of the neighbours with the query's target token: across halves, within one, and of permuted candidates."""
 
     across: Interval
     within: Interval
     permuted: float
-    rare_across: Interval
-    rare_within: Interval
-    rare_permuted: float
 
 
-def same_target(found: Neighbours, tokens: np.ndarray, documents: np.ndarray, seed: int) -> SameTarget:
-    own = documents[found.queries]
-    across, within = same(found, tokens, ACROSS), same(found, tokens, WITHIN)
+def same_target(
+    found: Neighbours, tokens: np.ndarray, documents: np.ndarray, seed: int
+) -> dict[str, SameTarget | None]:
+    """Of all queries, and of those whose token is rare; None if there are none of those."""
+    across, within = (same(found, tokens, pairs) for pairs in (ACROSS, WITHIN))
     wrong = same(permuted_candidates(found, len(tokens), seed), tokens, ACROSS)
-    few = rare(tokens)[found.queries]
-    if not few.any():
-        raise UserError(f"no query has a token rarer than {RARE:.1%}; raise --queries, or measure more text")
-    return SameTarget(
-        bootstrap_mean(across, own),
-        bootstrap_mean(within, own),
-        float(wrong.mean()),
-        bootstrap_mean(across[few], own[few]),
-        bootstrap_mean(within[few], own[few]),
-        float(wrong[few].mean()),
-    )
+    few, own = rare(tokens)[found.queries], documents[found.queries]
+    return {
+        "all": same_target_of(across, within, wrong, own),
+        "rare": same_target_of(across[few], within[few], wrong[few], own[few]),
+    }
+
+
+def same_target_of(
+    across: np.ndarray, within: np.ndarray, wrong: np.ndarray, documents: np.ndarray
+) -> SameTarget | None:
+    if len(across) == 0:
+        return None
+    return SameTarget(bootstrap_mean(across, documents), bootstrap_mean(within, documents), float(wrong.mean()))
 
 
 def permuted_candidates(found: Neighbours, rows: int, seed: int) -> Neighbours:

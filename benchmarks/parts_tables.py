@@ -18,7 +18,9 @@ def percent(value: float, digits: int = 1) -> str:
     return f"{100 * value:.{digits}f} %"
 
 
-def interval(estimate: dict[str, float]) -> str:
+def interval(estimate: dict[str, float] | None) -> str:
+    if estimate is None:
+        return UNTOLD
     low, high = (f"{100 * estimate[end]:.1f}" for end in ("low", "high"))
     return f"{percent(estimate['value'])} ({low} to {high})"
 
@@ -41,8 +43,13 @@ def first_table(record: Record) -> Rows:
         values = [layer[name][key] for layer in record["leakage"] if layer[name][key] is not None]
         return number(max(values, default=None), ".3f")
 
-    def chance(key: str) -> str:
-        return percent(max(targets[name][key] for name in NAMES), 2)
+    def same(name: str, group: str, key: str) -> Any:
+        one = targets[name][group]
+        return None if one is None else one[key]
+
+    def chance(group: str) -> str:
+        known = [value for name in NAMES if (value := same(name, group, "permuted")) is not None]
+        return percent(max(known), 2) if known else UNTOLD
 
     def halves(name: str) -> str:
         one = found["parts"][name]
@@ -55,18 +62,18 @@ def first_table(record: Record) -> Rows:
 
     rows = {
         "median reliability of columns": lambda n: number(parts[n]["reliability"]),
-        f"PCs for {EXPLAINED:.0%} of the variance": lambda n: str(parts[n]["pcs"]),
+        f"PCs for {percent(EXPLAINED, 0)} of the variance": lambda n: str(parts[n]["pcs"]),
         f"halves' correlation, mean of PCs 1 to {leading}": lambda n: number(
             sum(parts[n]["leading"][:leading]) / len(parts[n]["leading"][:leading])
         ),
-        f"{k} nearest across halves: same target token (chance {chance('permuted')})": lambda n: interval(
-            targets[n]["across"]
+        f"{k} nearest across halves: same target token (chance {chance('all')})": lambda n: interval(
+            same(n, "all", "across")
         ),
-        f"the same, tokens rarer than {RARE:.1%} (chance {chance('rare_permuted')})": lambda n: interval(
-            targets[n]["rare_across"]
+        f"the same, tokens rarer than {percent(RARE)} (chance {chance('rare')})": lambda n: interval(
+            same(n, "rare", "across")
         ),
         "the same two, within one half": lambda n: (
-            f"{percent(targets[n]['within']['value'])}; {percent(targets[n]['rare_within']['value'])}"
+            f"{interval(same(n, 'all', 'within'))}; {interval(same(n, 'rare', 'within'))}"
         ),
         "highest CKA with a layer, debiased (its noise taken off)": lambda n: (
             f"{leak(n, 'debiased')} ({leak(n, 'corrected')})"
