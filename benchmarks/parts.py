@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.estimators_figure import save
-from benchmarks.parts_bases import LEADING, measurement, shared_variance
+from benchmarks.parts_bases import LEADING, Measurement, levelled, measurement, shared_variance
 from benchmarks.parts_classes import CLASSES
 from benchmarks.parts_clusters import between, labels_of
 from benchmarks.parts_clusters import chance as chance_agreement
@@ -55,9 +55,9 @@ def plain(value: Any) -> Any:
     return None if value is None else asdict(value)
 
 
-def measured_well(measured: Measured) -> Record:
+def measured_well(measured: Measured) -> dict[str, Measurement]:
     say("principal components")
-    return {name: asdict(measurement(halves, measured.components)) for name, halves in measured.parts.items()}
+    return {name: measurement(halves, measured.components) for name, halves in measured.parts.items()}
 
 
 def subspaces(measured: Measured, seed: int) -> Record:
@@ -77,18 +77,29 @@ def all_neighbours(measured: Measured, queries: np.ndarray, options: argparse.Na
     return found
 
 
+def targets_of(measured: Measured, found: dict[str, Neighbours], seed: int) -> Record:
+    each = {name: same_target(one, measured.tokens, measured.documents, seed) for name, one in found.items()}
+    return {name: {key: plain(one) for key, one in target.items()} for name, target in each.items()}
+
+
 def neighbourhoods(measured: Measured, found: dict[str, Neighbours], seed: int) -> Record:
     pairs, by_chance = overlaps(found, seed)
-    targets = {name: same_target(one, measured.tokens, measured.documents, seed) for name, one in found.items()}
     return {
-        "targets": {name: {key: plain(one) for key, one in target.items()} for name, target in targets.items()},
+        "targets": targets_of(measured, found, seed),
         "rare_share": float(rare(measured.tokens).mean()),
         "overlaps": named(pairs),
         "chance": by_chance,
     }
 
 
-def classes(measured: Measured, found: dict[str, Neighbours], seed: int) -> list[Record]:
+def alike(measured: Measured, level: float, seed: int) -> Measured:
+    """All parts with as much noise as the worst measured of them, so that it is not noise that tells them apart."""
+    say(f"noise added until the leading PCs of the halves correlate by {level:.2f}")
+    parts = {name: levelled(halves, measured.components, level, seed) for name, halves in measured.parts.items()}
+    return replace(measured, parts=parts)
+
+
+def classes(measured: Measured, found: dict[str, Neighbours], noisy: dict[str, Neighbours], seed: int) -> list[Record]:
     wrong = {name: permuted_candidates(one, len(measured.tokens), seed) for name, one in found.items()}
     return [
         {
@@ -98,7 +109,7 @@ def classes(measured: Measured, found: dict[str, Neighbours], seed: int) -> list
                 key: {
                     part: plain(lift(one, measured.classes, measured.documents, number)) for part, one in lists.items()
                 }
-                for key, lists in (("lift", found), ("permuted", wrong))
+                for key, lists in (("lift", found), ("levelled", noisy), ("permuted", wrong))
             },
         }
         for number, name in enumerate(CLASSES)
@@ -156,13 +167,17 @@ def judge(options: argparse.Namespace) -> Record:
         "seed": options.seed,
     }
     well, shared = measured_well(measured), subspaces(measured, options.seed)
+    level = min(one.mean_leading for one in well.values())
     found = all_neighbours(measured, queries, options)
+    noisy = all_neighbours(alike(measured, level, options.seed), queries, options)
     return {
         "run": facts,
-        "parts": well,
+        "parts": {name: asdict(one) for name, one in well.items()},
+        "level": level,
         "subspaces": shared,
         "neighbours": neighbourhoods(measured, found, options.seed),
-        "classes": classes(measured, found, options.seed),
+        "levelled": targets_of(measured, noisy, options.seed),
+        "classes": classes(measured, found, noisy, options.seed),
         "leakage": leakages(options.run, measured, options.leakage_tokens, options.seed),
         "clusters": clusters(measured, options),
     }

@@ -16,6 +16,9 @@ from scale.estimate import column_correlation, reliability
 #: The leading directions that subspaces are compared in.
 LEADING = 10
 EXPLAINED = 0.95
+#: Most noise that `levelled` adds, and its halvings of the interval in between.
+MOST_NOISE = 64.0
+HALVINGS = 10
 
 
 def fit(X: np.ndarray, components: Sequence[str], explained: float = 1.0) -> Basis:
@@ -54,6 +57,27 @@ def measurement(halves: np.ndarray, components: Sequence[str]) -> Measurement:
         len(fit(halves.mean(axis=1), components, EXPLAINED).variances),
         np.mean([one[:width] for one in correlations], axis=0).tolist(),
     )
+
+
+def levelled(halves: np.ndarray, components: Sequence[str], level: float, seed: int) -> np.ndarray:
+    """The part as if it were measured worse: its leading PCs correlate by ``level`` between the halves, or less.
+
+    Gaussian noise is added, another in each half and token, in units of the columns' standard deviations.
+    """
+    noise = np.random.default_rng(seed).normal(size=halves.shape) * halves.std(axis=(0, 1))
+
+    def above(amount: float) -> bool:
+        return measurement(halves + amount * noise, components).mean_leading > level
+
+    if not above(0.0):
+        return halves
+    low, high = 0.0, 1.0
+    while above(high) and high < MOST_NOISE:
+        low, high = high, 2 * high
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if above(middle) else (low, middle)
+    return halves + high * noise
 
 
 def share_within(inner: Basis, outer: Basis, leading: int = LEADING) -> float:

@@ -72,6 +72,9 @@ def first_table(record: Record) -> Rows:
         f"the same, tokens rarer than {percent(RARE)} (chance {chance('rare')})": lambda n: interval(
             same(n, "rare", "across")
         ),
+        f"the same two, noise added until PCs correlate by {number(record['level'])} in all": lambda n: "; ".join(
+            interval(None if one is None else one["across"]) for one in record["levelled"][n].values()
+        ),
         "the same two, within one half": lambda n: (
             f"{interval(same(n, 'all', 'within'))}; {interval(same(n, 'rare', 'within'))}"
         ),
@@ -118,13 +121,13 @@ def second_table(record: Record) -> Rows:
 
 
 def third_table(record: Record) -> Rows:
-    """Known classes."""
+    """Known classes: how many times chance, and in brackets with noise added as in the first table."""
     head = ["class", "share of tokens", *NAMES, "permuted"]
     rows = []
     for one in record["classes"]:
-        lifts = [one["lift"][name] for name in NAMES]
+        lifts = [(one["lift"][name], one["levelled"][name]) for name in NAMES]
         wrong = [one["permuted"][name]["value"] for name in NAMES if one["permuted"][name] is not None]
-        shown = [UNTOLD if lift is None else f"{lift['value']:.1f}" for lift in lifts]
+        shown = [UNTOLD if own is None else f"{own['value']:.1f} ({noisy['value']:.1f})" for own, noisy in lifts]
         control = f"{min(wrong):.1f} to {max(wrong):.1f}" if wrong else UNTOLD
         rows.append([one["class"], percent(one["share"]), *shown, control])
     return [head, *rows]

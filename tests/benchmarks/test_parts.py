@@ -9,7 +9,7 @@ import polars
 import pytest
 
 from benchmarks.parts import main
-from benchmarks.parts_bases import fit, measurement, share_within, shared_variance
+from benchmarks.parts_bases import fit, levelled, measurement, share_within, shared_variance
 from benchmarks.parts_clusters import agreement, best_matches, between, chance
 from benchmarks.parts_inputs import NAMES, read_run, terms
 from benchmarks.parts_leakage import coordinates, leakage
@@ -74,6 +74,16 @@ def test_measurement_knows_signal_from_noise() -> None:
     assert bad.reliability < 0.2
     assert abs(bad.mean_leading) < 0.1
     assert bad.pcs > 8
+
+
+def test_a_part_is_levelled_by_noise_that_its_halves_do_not_share() -> None:
+    good = halves_of(low_rank(0, 12), 0.1, 1)
+    before = measurement(good, NAMED).mean_leading
+    worse = levelled(good, NAMED, 0.4, seed=0)
+    assert before > 0.9
+    assert measurement(worse, NAMED).mean_leading == pytest.approx(0.4, abs=0.01)
+    again = levelled(worse, NAMED, 0.5, seed=0)
+    np.testing.assert_array_equal(again, worse)  # nothing is to be added
 
 
 def test_a_subspace_holds_itself_and_nothing_at_right_angles() -> None:
@@ -302,6 +312,8 @@ def test_the_command_tells_which_part_speaks(
     brackets = next(one for one in record["classes"] if one["class"] == "opening bracket")
     assert brackets["lift"]["covariance"]["value"] > 5
     assert brackets["lift"]["shift"]["value"] < 2
+    assert record["levelled"]["covariance"]["all"]["across"]["value"] < 0.3  # as noisy as the shift, it is as silent
+    assert record["levelled"]["shift"] == record["neighbours"]["targets"]["shift"]
     assert record["parts"]["covariance"]["reliability"] > 0.9 > 0.3 > record["parts"]["shift"]["reliability"]
     found = {
         pair["first"]: pair["value"]["across"]
