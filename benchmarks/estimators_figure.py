@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -96,11 +96,13 @@ def ends(estimate: dict[str, float | None]) -> tuple[float, float, bool]:
     return max(low, LOW), min(high, HIGH), True
 
 
-def panels(rows: int, columns: int, width: float, sharex: bool) -> tuple[Any, np.ndarray]:
+def panels(rows: int, columns: int, width: float, sharex: bool, sharey: bool = True) -> tuple[Any, np.ndarray]:
+    """Panels of a row share their y axis with ``sharey``."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width * columns, INCHES * rows + 0.5), layout="constrained")
-    return figure, np.asarray(figure.subplots(rows, columns, squeeze=False, sharey="row", sharex=sharex))
+    shared: Literal["row", "none"] = "row" if sharey else "none"
+    return figure, np.asarray(figure.subplots(rows, columns, squeeze=False, sharey=shared, sharex=sharex))
 
 
 def draw_reliability(results: Sequence[Result], cells: Sequence[tuple[float, float]], parts: Sequence[str]) -> Any:
