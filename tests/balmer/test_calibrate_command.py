@@ -20,6 +20,7 @@ from conftest import make_model
 from runs import write_run_file
 from scale.calibrate import CRITERIA
 from scale.chi import MOST_TILT
+from scale.costs import METHODS
 from scale.corpus import split_tokens
 
 #: Few and short chains of one small component, three steps and one other γ; limits that so few draws can meet.
@@ -131,7 +132,7 @@ def test_the_allocation_is_that_of_the_table(calibrated: tuple[Path, str]) -> No
     run_file, said = calibrated
     assert "\nAllocation for aux.estimator two-chain: median reliability 0.8 of 11 columns, 624 tokens\n" in said
     table = polars.read_parquet(run_file.parent / "out" / "calibration" / "allocation.parquet")
-    assert set(table["estimator"]) == {"plain", "gaussian-gradient"}
+    assert set(table["estimator"]) == set(METHODS)
     for row in table.iter_rows(named=True):
         assert f"  {row['estimator']}, γ {row['localization']:g}: " in said
     gradients = table.filter(estimator="gaussian-gradient")
@@ -190,7 +191,7 @@ def test_gradients_are_refused_where_the_loss_bends_the_posterior(
     assert main(["calibrate", str(gradient_file), *flags, "--calibrate.localization_factors", "[1, 2]"]) in (0, 1)
     said = capsys.readouterr().out
     for gamma in ("30000", "60000"):
-        assert f"  gaussian-gradient, γ {gamma}: refused: nβ sd(φ) above 0.5, not N(w*, I/γ): l2h1 " in said
+        assert f"  gaussian-gradient, γ {gamma}: refused: nβ sd(φ) above {MOST_TILT:g}, not N(w*, I/γ): l2h1 " in said
     assert "gaussian-gradient is chosen" not in said
     table = polars.read_parquet(gradient_file.parent / "out" / "calibration" / "allocation.parquet")
     tilts = table.filter(estimator="gaussian-gradient").sort("localization")["tilt"].to_list()
