@@ -20,8 +20,8 @@ from conftest import make_model
 from runs import write_run_file
 from scale.calibrate import CRITERIA
 from scale.chi import MOST_TILT
-from scale.costs import METHODS
 from scale.corpus import split_tokens
+from scale.costs import METHODS
 
 #: Few and short chains of one small component, three steps and one other γ; limits that so few draws can meet.
 SMALL = [
