@@ -32,8 +32,8 @@ from scale.store import Shards, read_manifest, read_table, shard_name, write_tab
 
 MEASURED = ("truth", "heldout")
 PARTS = ("covariance", "shift", "full")
-#: Of nβ sd(φ), beyond which the posterior is no longer taken for a Gaussian: up to here covariances of heads, an MLP and
-#: the unembedding have been those of the posterior within a few percent (docs/estimators.md).
+#: Of nβ sd(φ), beyond which the posterior is no longer taken for a Gaussian: up to here the covariances of a head, an
+#: MLP and the unembedding were those of the posterior within a few percent (docs/estimators.md).
 MOST_TILT = 1.0
 
 
