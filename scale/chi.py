@@ -33,7 +33,7 @@ from scale.store import Shards, read_manifest, read_table, shard_name, write_tab
 MEASURED = ("truth", "heldout")
 PARTS = ("covariance", "shift", "full")
 #: Of nβ sd(φ), beyond which the posterior is no longer taken for a Gaussian: up to here the covariances of a head, an
-#: MLP and the unembedding were those of the posterior within a few percent (docs/estimators.md).
+#: MLP and the unembedding were those of the posterior but for a factor of the whole column (docs/estimators.md).
 MOST_TILT = 1.0
 
 
