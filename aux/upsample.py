@@ -20,8 +20,8 @@ from scale.config import ModelConfig
 from scale.corpus import read_rows
 from scale.engine import Item, Workspace, per_worker
 from scale.language_model import load_language_model
-from scale.store import read_manifest, shard_name, write_table
-from scale.taps import tapped
+from scale.store import shard_name, write_table
+from scale.taps import Taps, read_taps, tapped
 
 PREDICTED = ("heldout", "upsample")
 
@@ -34,14 +34,14 @@ def load_aux(folder: Path) -> AuxModel:
 @memory_explained()
 @torch.no_grad()
 def coordinates(
-    corpus: Path, aux: Path, model: ModelConfig, layers: tuple[int, ...], batch: int, start: int, stop: int
+    corpus: Path, aux: Path, model: ModelConfig, taps: Taps, batch: int, start: int, stop: int
 ) -> Mapping[str, np.ndarray]:
     """Work item: predicted coordinates of every row of some contexts."""
     language_model, predictor = load_language_model(model), load_aux(aux)
     budget = remembered_budget(language_model.device, model.batch_tokens)
     tokens = read_rows(corpus, PREDICTED).tokens[start:stop]
     blocks = [
-        predictor(torch.from_numpy(tapped(language_model, tokens[i : i + batch], list(layers), budget))).numpy()
+        predictor(torch.from_numpy(tapped(language_model, tokens[i : i + batch], taps, budget))).numpy()
         for i in range(0, len(tokens), batch)
     ]
     return {"coordinates": np.concatenate(blocks).astype(np.float32)}
@@ -50,9 +50,9 @@ def coordinates(
 def make(work: Workspace, model: ModelConfig, config: UpsampleConfig) -> dict[str, Any]:
     corpus, aux = work.inputs["corpus"], work.inputs["aux"]
     load_aux.forget()  # a path may have been made again since this process last read it
-    layers = tuple(read_manifest(work.inputs["taps"]).facts["layers"])
+    taps = read_taps(work.inputs["taps"])
     rows = read_rows(corpus, PREDICTED)
-    shared = {"corpus": corpus, "aux": aux, "model": model, "layers": layers, "batch": config.batch_contexts}
+    shared = {"corpus": corpus, "aux": aux, "model": model, "taps": taps, "batch": config.batch_contexts}
     items = [
         Item(shard_name(index), coordinates, {**shared, "start": start, "stop": stop})
         for index, (start, stop) in enumerate(rows.ranges(config.contexts_per_shard))

@@ -216,14 +216,17 @@ def check_together(sgld: SGLDConfig, probe: ProbeConfig) -> None:
 
 @dataclass(frozen=True)
 class TapsConfig:
-    """Where the residual stream is read.
+    """What the auxiliary model reads of a token.
 
     Args:
-        count: Number of evenly spaced intermediate layers.
+        count: Number of evenly spaced intermediate layers at which the residual stream is read.
+        gradients: Read the gradients of the token's loss there and at the top, too: one backward pass through the
+            model, and far better predictions. Without, activations alone, as published.
         contexts_per_shard: Contexts in one work item.
     """
 
     count: int = 4
+    gradients: bool = True
     contexts_per_shard: int = 64
 
     def __post_init__(self) -> None:
