@@ -21,7 +21,7 @@ from scale.corpus import read_rows
 from scale.engine import Item, Workspace, per_worker
 from scale.language_model import load_language_model
 from scale.store import shard_name, write_table
-from scale.taps import Taps, read_taps, tapped
+from scale.taps import Taps, load_directions, read_taps, tapped
 
 PREDICTED = ("heldout", "upsample")
 
@@ -34,14 +34,15 @@ def load_aux(folder: Path) -> AuxModel:
 @memory_explained()
 @torch.no_grad()
 def coordinates(
-    corpus: Path, aux: Path, model: ModelConfig, taps: Taps, batch: int, start: int, stop: int
+    corpus: Path, kept: Path, aux: Path, model: ModelConfig, taps: Taps, batch: int, start: int, stop: int
 ) -> Mapping[str, np.ndarray]:
     """Work item: predicted coordinates of every row of some contexts."""
     language_model, predictor = load_language_model(model), load_aux(aux)
     budget = remembered_budget(language_model.device, model.batch_tokens)
     tokens = read_rows(corpus, PREDICTED).tokens[start:stop]
+    directions = load_directions(kept, model, taps.responses)
     blocks = [
-        predictor(torch.from_numpy(tapped(language_model, tokens[i : i + batch], taps, budget))).numpy()
+        predictor(torch.from_numpy(tapped(language_model, tokens[i : i + batch], taps, directions, budget))).numpy()
         for i in range(0, len(tokens), batch)
     ]
     return {"coordinates": np.concatenate(blocks).astype(np.float32)}
@@ -49,10 +50,18 @@ def coordinates(
 
 def make(work: Workspace, model: ModelConfig, config: UpsampleConfig) -> dict[str, Any]:
     corpus, aux = work.inputs["corpus"], work.inputs["aux"]
-    load_aux.forget()  # a path may have been made again since this process last read it
+    for cached in (load_aux, load_directions):
+        cached.forget()  # a path may have been made again since this process last read it
     taps = read_taps(work.inputs["taps"])
     rows = read_rows(corpus, PREDICTED)
-    shared = {"corpus": corpus, "aux": aux, "model": model, "taps": taps, "batch": config.batch_contexts}
+    shared = {
+        "corpus": corpus,
+        "kept": work.inputs["taps"],
+        "aux": aux,
+        "model": model,
+        "taps": taps,
+        "batch": config.batch_contexts,
+    }
     items = [
         Item(shard_name(index), coordinates, {**shared, "start": start, "stop": stop})
         for index, (start, stop) in enumerate(rows.ranges(config.contexts_per_shard))

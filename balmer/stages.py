@@ -39,7 +39,7 @@ class Stage:
 
 STAGES = (
     Stage("corpus", "text into contexts", "scale.corpus", ("model", "corpus"), ()),
-    Stage("taps", "what predictions read of a token", "scale.taps", ("model", "taps"), ("corpus",), version=2),
+    Stage("taps", "what predictions read of a token", "scale.taps", ("model", "sgld", "taps"), ("corpus",), version=2),
     Stage("draws", "posterior draws of every component", "scale.draws", ("model", "sgld"), ("corpus",), version=2),
     Stage("chi", "susceptibilities", "scale.chi", ("model", "sgld", "probe"), ("corpus", "draws"), version=3),
     Stage("aux", "the auxiliary model", "aux.stage", ("aux",), ("chi", "taps"), version=2),

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from scale.behaviour import first_of
 from scale.errors import UserError
 from scale.forward import block_list, body
 from scale.language_model import LanguageModel
@@ -52,13 +54,28 @@ class ConstantKeysAndValues(TorchFunctionMode):
         return func(*args, **named)
 
 
+@dataclass(frozen=True)
+class Columns:
+    """What the stream and its gradients are at some layers; the number of blocks stands for the top.
+
+    Args:
+        streams: What each block reads, (contexts, T, width).
+        gradients: δ there, (contexts, T - 1, width): entry t - 1 belongs to the loss of token t.
+        slopes: The gradient with respect to what the unembedding reads, of the same shape.
+    """
+
+    streams: list[torch.Tensor]
+    gradients: list[torch.Tensor]
+    slopes: torch.Tensor
+
+
 @contextmanager
 def read_from(language_model: LanguageModel, layers: Sequence[int]) -> Iterator[dict[int, torch.Tensor]]:
-    """Within, what the given blocks read is kept; to autograd, the lowest of them is where the model begins."""
+    """Within, the stream at the given layers is kept; to autograd, the lowest of them is where the model begins."""
     _, _, blocks = block_list(language_model)
     caught: dict[int, torch.Tensor] = {}
 
-    def catch(layer: int) -> Any:
+    def catch_input(layer: int) -> Any:
         def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
             hidden = args[0] if args else kwargs["hidden_states"]
             caught[layer] = hidden.detach().requires_grad_() if layer == min(layers) else hidden
@@ -68,7 +85,16 @@ def read_from(language_model: LanguageModel, layers: Sequence[int]) -> Iterator[
 
         return hook
 
-    hooks = [blocks[layer].register_forward_pre_hook(catch(layer), with_kwargs=True) for layer in layers]
+    def catch_output(module: Any, args: Any, output: Any) -> None:
+        caught[len(blocks)] = first_of(output)
+
+    hooks = [
+        blocks[layer].register_forward_pre_hook(catch_input(layer), with_kwargs=True)
+        for layer in layers
+        if layer < len(blocks)
+    ]
+    if len(blocks) in layers:
+        hooks.append(blocks[-1].register_forward_hook(catch_output))
     try:
         yield caught
     finally:
@@ -76,14 +102,8 @@ def read_from(language_model: LanguageModel, layers: Sequence[int]) -> Iterator[
             hook.remove()
 
 
-def columns(
-    language_model: LanguageModel, tokens: torch.Tensor, layers: Sequence[int]
-) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """What the given blocks read, (contexts, T, width) each, and the gradients δ at their inputs and at the top.
-
-    Gradients are (contexts, T - 1, width): entry t - 1 belongs to the loss of token t. The last one is taken with
-    respect to what the unembedding reads.
-    """
+def columns(language_model: LanguageModel, tokens: torch.Tensor, layers: Sequence[int]) -> Columns:
+    """Streams and gradients at the given layers, from one pass forwards and one backwards."""
     with torch.enable_grad(), ConstantKeysAndValues(), read_from(language_model, layers) as caught:
         states = body(language_model, tokens)
     streams = [caught[layer] for layer in layers]
@@ -92,14 +112,14 @@ def columns(
     slopes = slopes.view(rows.shape)
     # The last position predicts a token that is not there.
     gradients = torch.autograd.grad(states, streams, functional.pad(slopes, (0, 0, 0, 1)))
-    return [stream.detach() for stream in streams], [*(found[:, :-1] for found in gradients), slopes]
+    return Columns([stream.detach() for stream in streams], [found[:, :-1] for found in gradients], slopes)
 
 
 def check_columns(language_model: LanguageModel, tokens: torch.Tensor, layers: Sequence[int]) -> None:
     """Refuse a model in which a loss reaches other positions some other way: whose gradients know later tokens."""
     changed = tokens.clone()
     changed[:, -1] = (changed[:, -1] + 1) % len(language_model.unembedding.weight)
-    before, after = (columns(language_model, ids, layers)[1] for ids in (tokens, changed))
+    before, after = (columns(language_model, ids, layers).gradients for ids in (tokens, changed))
     for one, other in zip(before, after, strict=True):
         gap = (one[:, :-1] - other[:, :-1]).abs().max()
         if not gap <= 1e-3 * one.abs().max():

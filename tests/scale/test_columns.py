@@ -59,14 +59,14 @@ def attention(monkeypatch: pytest.MonkeyPatch, change: Callable[[int, Any], Any]
 def test_gradients_are_differences_with_keys_and_values_held(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Move one position's stream and watch the next token's loss, with all keys and values as they were."""
     model = LanguageModel.wrap(make_model(kind).double())
-    _, gradients = columns(model, TOKENS, LAYERS)
+    gradients = columns(model, TOKENS, LAYERS).gradients
     context, token, step = 1, 6, 1e-3  # some norms are taken in float32
     direction = torch.from_numpy(np.random.default_rng(1).normal(size=model.architecture.width))
     held: list[Any] = []
     with torch.no_grad(), attention(monkeypatch, lambda _, pair: (held.append(pair), pair)[1]):
         loss_of(model.model, context, token)
     assert len(held) == model.architecture.layers, "every block's attention is seen"
-    for layer, found in zip(LAYERS, gradients, strict=False):
+    for layer, found in zip(LAYERS, gradients, strict=True):
         losses = []
         for sign in (1, -1):
             by = sign * step * direction
@@ -79,16 +79,16 @@ def test_gradients_are_differences_with_keys_and_values_held(kind: str, monkeypa
 
 def test_the_gradient_at_the_top_is_the_whole_gradient() -> None:
     model = LanguageModel.wrap(make_model("gpt_neox"))
-    _, gradients = columns(model, TOKENS, LAYERS)
+    slopes = columns(model, TOKENS, LAYERS).slopes
     states = model.model.base_model(TOKENS).last_hidden_state.detach().requires_grad_()
     logits = model.model.get_output_embeddings()(states[:, :-1])
     functional.cross_entropy(logits.flatten(0, 1), TOKENS[:, 1:].flatten(), reduction="sum").backward()
-    assert torch.allclose(gradients[-1], states.grad[:, :-1], atol=1e-6)
+    assert torch.allclose(slopes, states.grad[:, :-1], atol=1e-6)
 
 
 def test_streams_are_what_the_blocks_read() -> None:
     model = make_model("gpt_neox")
-    streams, _ = columns(LanguageModel.wrap(model), TOKENS, LAYERS)
+    streams = columns(LanguageModel.wrap(model), TOKENS, LAYERS).streams
     states = model(TOKENS, output_hidden_states=True).hidden_states
     for layer, stream in zip(LAYERS, streams, strict=True):
         assert torch.allclose(stream, states[layer], atol=1e-6)
@@ -107,10 +107,12 @@ def test_without_holding_keys_and_values_a_model_is_refused(monkeypatch: pytest.
 
 def test_a_context_does_not_depend_on_its_company() -> None:
     model = LanguageModel.wrap(make_model("llama"))
-    together = [part[1:] for parts in columns(model, TOKENS, LAYERS) for part in parts]
-    alone = [part for parts in columns(model, TOKENS[1:], LAYERS) for part in parts]
+    together, alone = (
+        [*found.streams, *found.gradients, found.slopes]
+        for found in (columns(model, TOKENS, LAYERS), columns(model, TOKENS[1:], LAYERS))
+    )
     for one, other in zip(together, alone, strict=True):
-        assert torch.allclose(one, other, atol=1e-6)
+        assert torch.allclose(one[1:], other, atol=1e-6)
 
 
 def test_weights_ask_for_no_gradient_and_get_none() -> None:
