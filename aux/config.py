@@ -7,6 +7,8 @@ from typing import Literal
 
 from scale.errors import UserError
 
+Architecture = Literal["one-layer", "two-layer", "gated", "linear"]
+
 
 @dataclass(frozen=True)
 class AuxConfig:
@@ -16,7 +18,9 @@ class AuxConfig:
         estimator: Which susceptibility is predicted: `two-chain`, or the `covariance` within restricted chains alone.
         pcs: Number of principal components to predict; by default as many as `explained` asks for.
         explained: Share of the variance of standardised susceptibilities that the predicted components hold.
-        expansion: Width of the hidden layer, as a multiple of the width named by `expansion_of`.
+        architecture: What lies between activations and coordinates: `one-layer` or `two-layer`, rectified hidden units;
+            `gated`, one layer of rectified units times linear ones; `linear`, nothing.
+        expansion: Width of a hidden layer, as a multiple of the width named by `expansion_of`.
         expansion_of: What `expansion` multiplies: the width of the `residual` stream, or of the whole `input`.
         l1: Weight of the mean absolute hidden activation in the loss.
         epochs: Most passes over the training tokens.
@@ -33,6 +37,7 @@ class AuxConfig:
     estimator: Literal["two-chain", "covariance"] = "two-chain"
     pcs: int | None = None
     explained: float = 0.95
+    architecture: Architecture = "one-layer"
     expansion: int = 16
     expansion_of: Literal["residual", "input"] = "residual"
     l1: float = 1e-3
@@ -61,7 +66,9 @@ class AuxConfig:
             raise UserError(f"aux.validation_share must lie between 0 and 1, got {self.validation_share}")
 
     def hidden_width(self, residual: int, inputs: int) -> int:
-        """Width of the hidden layer for a residual stream and an input of these widths."""
+        """Width of what is decoded, for a residual stream and an input of these widths."""
+        if self.architecture == "linear":
+            return inputs
         return self.expansion * (residual if self.expansion_of == "residual" else inputs)
 
 

@@ -93,7 +93,8 @@ def _column_statistics(rows: ShardedRows, training: np.ndarray) -> Columns:
 def _fresh_model(statistics: Sequence[Columns], config: AuxConfig, residual_width: int) -> AuxModel:
     """The initial model, which knows the training statistics of inputs and targets."""
     inputs, targets = (len(columns.mean) for columns in statistics)
-    model = AuxModel(AuxShape(inputs, config.hidden_width(residual_width, inputs), targets), seed=config.seed)
+    shape = AuxShape(inputs, config.hidden_width(residual_width, inputs), targets, config.architecture)
+    model = AuxModel(shape, seed=config.seed)
     for name, columns in zip(("input", "target"), statistics, strict=True):
         getattr(model, f"{name}_mean").copy_(torch.from_numpy(columns.mean))
         getattr(model, f"{name}_scale").copy_(torch.from_numpy(columns.scale()))
