@@ -30,6 +30,11 @@ class AuxConfig:
         weight_decay: Decoupled weight decay of AdamW.
         validation_share: Share of the training documents that choose the epoch and the ridge penalty.
         precision: Arithmetic of training, in Lightning's words.
+        accelerator: What training runs on, in Lightning's words; `auto` takes a GPU if there is one.
+        devices: GPUs (or processes, on a processor) of this machine that share every batch (Lightning's `ddp_spawn`).
+        loader_workers: Processes that gather batches for each of them; 0 gathers in the training process itself.
+        logger: What records every epoch: a `csv` file, which is always kept, or a live logger as well.
+        log_folder: Where TensorBoard or Weights & Biases write.
         bootstrap: Resamplings of documents behind every interval of the accuracy table.
         seed: Seed of initial weights, order of tokens, validation documents and resampling.
     """
@@ -48,13 +53,18 @@ class AuxConfig:
     weight_decay: float = 1.0
     validation_share: float = 0.1
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: int = 1
+    loader_workers: int = 0
+    logger: Literal["csv", "tensorboard", "wandb"] = "csv"
+    log_folder: str = "logs"
     bootstrap: int = 1000
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("expansion", "epochs", "patience", "batch_size", "bootstrap"):
+        for name in ("expansion", "epochs", "patience", "batch_size", "devices", "bootstrap"):
             _require_at_least(f"aux.{name}", getattr(self, name), 1)
-        for name in ("l1", "weight_decay", "seed"):
+        for name in ("l1", "weight_decay", "loader_workers", "seed"):
             _require_at_least(f"aux.{name}", getattr(self, name), 0)
         if self.pcs is not None:
             _require_at_least("aux.pcs", self.pcs, 1)

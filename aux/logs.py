@@ -1,0 +1,48 @@
+"""What is kept of every epoch: a CSV file that follows from the training alone, and by option a live logger."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from aux.config import AuxConfig
+from scale.errors import UserError
+from scale.store import write_bytes
+
+LOG_FILE = "log.csv"
+#: Any one of these libraries will do.
+LIBRARIES = {"csv": (), "tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",)}
+
+
+def write_log(path: Path, history: Sequence[Mapping[str, float]]) -> None:
+    """One line per epoch. It is written whole every time, so that a resumed training leaves the same bytes."""
+    lines = [",".join(["epoch", *history[0]])]
+    lines += [
+        ",".join([str(epoch), *(f"{value:.9g}" for value in kept.values())]) for epoch, kept in enumerate(history)
+    ]
+    write_bytes(path, ("\n".join(lines) + "\n").encode())
+
+
+def check_logger(config: AuxConfig) -> None:
+    """Stop early if the library of the live logger is missing."""
+    needed = LIBRARIES[config.logger]
+    if needed and not any(map(find_spec, needed)):
+        raise UserError(f"aux.logger: {config.logger} is not installed; pip install {config.logger}, or use csv")
+
+
+def live_logger(config: AuxConfig, name: str) -> Any:
+    """Lightning's own logger of that kind, or False: the CSV file needs none.
+
+    It writes into `aux.log_folder`, outside the run: its files hold times and host names.
+    """
+    from lightning.pytorch import loggers
+
+    match config.logger:
+        case "csv":
+            return False
+        case "tensorboard":
+            return loggers.TensorBoardLogger(config.log_folder, name=name)
+        case "wandb":
+            return loggers.WandbLogger(project="balmer", name=name, save_dir=config.log_folder)
