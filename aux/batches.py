@@ -32,8 +32,8 @@ class PairedRows(Dataset):
         self.targets = targets
 
     def __getitem__(self, part: Part) -> tuple[torch.Tensor, torch.Tensor, int]:
-        taken = (torch.from_numpy(side.take(part.rows)) for side in (self.inputs, self.targets))
-        return (*taken, part.whole)
+        inputs, targets = (torch.from_numpy(side.take(part.rows)) for side in (self.inputs, self.targets))
+        return inputs, targets, part.whole
 
 
 class BatchOrder(Sampler):

@@ -56,8 +56,9 @@ class _Mapped:
     @classmethod
     def of(cls, array: np.ndarray) -> _Mapped | np.ndarray:
         """The place of a whole mapped array; a part of one, and an array in memory, are themselves."""
-        whole = isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap) and array.flags.c_contiguous
-        return cls(str(array.filename), array.dtype, array.shape, array.offset) if whole else array
+        if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap) and array.flags.c_contiguous:
+            return cls(str(array.filename), array.dtype, array.shape, array.offset)
+        return array
 
     def open(self) -> np.ndarray:
         return np.memmap(self.path, self.dtype, "r", self.offset, self.shape)

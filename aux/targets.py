@@ -24,8 +24,8 @@ def write_targets(folder: Path, blocks: Iterable[np.ndarray], basis: Basis) -> N
         if shard_path(folder, shard_name(index)).exists():
             continue
         halves = [basis.coordinates(block[:, half]).astype(np.float32) for half in range(len(HALVES))]
-        both = np.mean(halves, axis=0, dtype=np.float32)
-        write_shard(folder, shard_name(index), {**dict(zip(HALVES, halves, strict=True)), BOTH: both})
+        coordinates = dict(zip(HALVES, halves, strict=True)) | {BOTH: (halves[0] + halves[1]) / 2}
+        write_shard(folder, shard_name(index), coordinates)
 
 
 def read_targets(folder: Path, half: int | None) -> list[np.ndarray]:

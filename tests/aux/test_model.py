@@ -10,7 +10,6 @@ import torch
 from aux.config import Architecture
 from aux.model import AuxModel, AuxShape
 
-
 SHAPES = {name: AuxShape(6, 6 if name == "linear" else 11, 3, name) for name in get_args(Architecture)}
 
 
@@ -82,12 +81,16 @@ def test_a_folder_without_an_architecture_holds_one_layer(tmp_path):
 
 
 @pytest.mark.parametrize("architecture", SHAPES)
-def test_save_and_load_without_lightning_or_pickle(architecture, tmp_path):
+def test_save_and_load(architecture, tmp_path):
     model = random_model(architecture=architecture)
     model.save(tmp_path)
     x = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
     assert torch.equal(AuxModel.load(tmp_path)(x), model(x))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_loads_without_lightning(tmp_path):
+    random_model().save(tmp_path)
     code = (
         "import sys; from pathlib import Path; from aux.model import AuxModel;"
         f"AuxModel.load(Path({str(tmp_path)!r})); assert 'lightning' not in sys.modules"

@@ -16,7 +16,7 @@ from aux.ridge import RidgeAccumulator
 from aux.training import train
 
 WIDTH, TARGETS = 16, 6
-NOISE = np.linspace(0.3, 3.0, TARGETS)
+NOISE = np.linspace(0.3, 1.2, TARGETS)
 SIGNAL = 1 + 4 * (1 - 2 / np.pi)
 CEILING = np.sqrt(SIGNAL / (SIGNAL + NOISE**2))
 LINEAR_CEILING = np.sqrt(1 / (SIGNAL + NOISE**2))
