@@ -14,7 +14,7 @@ class ReluLayer(nn.Linear):
     """h = relu(E x + b)."""
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return torch.relu(super().forward(inputs))
+        return torch.relu_(super().forward(inputs))
 
 
 class GatedLayer(nn.Module):

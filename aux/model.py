@@ -53,9 +53,13 @@ class AuxModel(nn.Module):
             self.register_buffer(f"{name}_mean", torch.zeros(width))
             self.register_buffer(f"{name}_scale", torch.ones(width))
 
+    def encode(self, normalised: torch.Tensor) -> torch.Tensor:
+        """Hidden activations (N, H) of normalised activations (N, I)."""
+        return self.encoder(normalised)
+
     def hidden(self, activations: torch.Tensor) -> torch.Tensor:
         """Hidden activations (N, H) of raw activations (N, I)."""
-        return self.encoder((activations - self.input_mean) / self.input_scale)
+        return self.encode((activations - self.input_mean) / self.input_scale)
 
     def decode(self, hidden: torch.Tensor) -> torch.Tensor:
         """Coordinates (N, P) in units of the training targets' standard deviations, centred."""
