@@ -20,6 +20,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ import yaml
 from aux.accuracy import PearsonAccumulator, noise_ceiling
 from aux.config import AuxConfig
 from aux.ridge import Ridge
-from aux.stage import Measured, fit_basis, fit_ridge, predict, read_measured
+from aux.stage import Measured, Truth, fit_basis, fit_ridge, predict, read_measured, read_truth
 from aux.training import train
 from scale.errors import UserError
 from scale.store import read_json, read_manifest, write_json
@@ -69,17 +70,19 @@ class Run:
     """What every candidate is trained on and judged by."""
 
     config: AuxConfig
-    truth: Measured
+    truth: Truth
     heldout: Measured
     width: int
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path, passing: Path) -> Run:
+    """The run's measured tokens; their coordinates are written into a folder of our own."""
     section = yaml.safe_load((folder / "run.yaml").read_text(encoding="utf-8"))["aux"]
     config = AuxConfig(**section)
     chi, taps = folder / "chi", folder / "taps"
     basis = fit_basis(chi, config)
-    truth, heldout = (read_measured(chi, taps, basis, config, split) for split in ("truth", "heldout"))
+    truth = read_truth(chi, taps, basis, config, passing)
+    heldout = read_measured(chi, taps, basis, config, "heldout")
     return Run(config, truth, heldout, read_manifest(taps).facts["width"])
 
 
@@ -122,7 +125,7 @@ def trial(run: Run, candidate: str, seed: int) -> dict[str, Any]:
     """One training and its judgement."""
     config = replace(changed(run.config, candidate), seed=seed)
     started = time.process_time()
-    trained = train(run.truth.inputs, [run.truth.target(0)], run.truth.documents, config, residual_width=run.width)
+    trained = train(run.truth.inputs, run.truth.target(0), run.truth.documents, config, residual_width=run.width)
     seconds = time.process_time() - started
     prediction = predict(trained.model, run.heldout.inputs)
     scores = resampled_scores(prediction, run.heldout.target(1), run.heldout.documents)
@@ -197,7 +200,9 @@ def main() -> None:
     options = parser.parse_args()
     try:
         if not options.page:
-            measure(read_run(options.run), options.candidates, options.seeds, options.out)
+            with TemporaryDirectory() as passing:
+                run = read_run(options.run, Path(passing))
+                measure(run, options.candidates, options.seeds, options.out)
         print(page(options.candidates, options.out))
     except UserError as error:
         print(f"benchmarks.auxiliary: {error}", file=sys.stderr)
