@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -32,17 +33,25 @@ def check_logger(config: AuxConfig) -> None:
         raise UserError(f"aux.logger: {config.logger} is not installed; pip install {config.logger}, or use csv")
 
 
-def live_logger(config: AuxConfig, name: str) -> Any:
+@contextlib.contextmanager
+def live_logger(config: AuxConfig, name: str) -> Iterator[Any]:
     """Lightning's own logger of that kind, or False: the CSV file needs none.
 
-    It writes into `aux.log_folder`, outside the run: its files hold times and host names.
+    It writes into `aux.log_folder`, outside the run: its files hold times and host names. Every training is a run of
+    its own there, also one that goes on from another.
     """
     from lightning.pytorch import loggers
 
     match config.logger:
         case "csv":
-            return False
+            yield False
         case "tensorboard":
-            return loggers.TensorBoardLogger(config.log_folder, name=name)
+            yield loggers.TensorBoardLogger(config.log_folder, name=name)
         case "wandb":
-            return loggers.WandbLogger(project="balmer", name=name, save_dir=config.log_folder)
+            import wandb
+
+            Path(config.log_folder).mkdir(parents=True, exist_ok=True)
+            try:
+                yield loggers.WandbLogger(project="balmer", name=name, save_dir=config.log_folder)
+            finally:
+                wandb.finish()  # or the next training would be added to this one

@@ -7,6 +7,7 @@ import logging
 import signal
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import lightning
 import torch
@@ -15,7 +16,6 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 
 from aux.config import AuxConfig
-from aux.logs import live_logger
 from scale.errors import UserError
 
 _LOGGERS = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
@@ -36,7 +36,7 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", module=r"lightning\.")
 
 
-def make_trainer(config: AuxConfig, keeper: lightning.Callback, name: str, progress: bool) -> lightning.Trainer:
+def make_trainer(config: AuxConfig, keeper: lightning.Callback, logger: Any, progress: bool) -> lightning.Trainer:
     """A trainer on this machine's devices.
 
     Several devices are several processes started for the training alone (`ddp_spawn`): the strategies that start the
@@ -54,7 +54,7 @@ def make_trainer(config: AuxConfig, keeper: lightning.Callback, name: str, progr
             deterministic=True,
             use_distributed_sampler=False,
             callbacks=[keeper],
-            logger=live_logger(config, name),
+            logger=logger,
             enable_checkpointing=False,
             enable_model_summary=False,
             enable_progress_bar=progress,

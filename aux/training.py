@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from aux.config import AuxConfig
-from aux.logs import check_logger
+from aux.logs import check_logger, live_logger
 from aux.model import AuxModel, AuxShape
 from aux.moments import BLOCK_ROWS, ColumnMoments, Columns
 from aux.rows import ShardedRows, validation_rows
@@ -92,12 +92,12 @@ def _fit(
     from aux.fitting import CHECKPOINT_FILE, AuxLightning, KeepBest
     from aux.trainer import contained, make_trainer
 
-    with contained():
+    with contained(), live_logger(config, folder.name) as logger:
         order = {"batch_size": config.batch_size, "seed": config.seed, "workers": config.loader_workers}
         data = AuxData(PairedRows(*pairs), validation, **order)
         keeper = KeepBest(config.patience, folder)
         module = AuxLightning(model, config, total_steps=config.epochs * len(data.training_order))
-        trainer = make_trainer(config, keeper, folder.name, progress)
+        trainer = make_trainer(config, keeper, logger, progress)
         checkpoint = folder / CHECKPOINT_FILE
         resumed = str(checkpoint) if checkpoint.exists() else None
         trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True)
