@@ -35,6 +35,7 @@ from scale.errors import UserError
 from scale.store import read_json, read_manifest, write_json
 
 UNCHANGED = "run"
+REFERENCES = "references.json"
 CANDIDATES = (
     UNCHANGED,
     "architecture=linear",
@@ -141,8 +142,8 @@ def trial(run: Run, candidate: str, seed: int) -> dict[str, Any]:
 
 def measure(run: Run, candidates: list[str], seeds: int, out: Path) -> None:
     """Every training that is not yet in ``out``; all candidates at one seed before the next seed."""
-    if not (out / "references.json").exists():
-        write_json(out / "references.json", references(run))
+    if not (out / REFERENCES).exists():
+        write_json(out / REFERENCES, references(run))
     for seed in range(seeds):
         for candidate in candidates:
             path = out / f"{candidate}-{seed}.json"
@@ -153,41 +154,41 @@ def measure(run: Run, candidates: list[str], seeds: int, out: Path) -> None:
 
 def page(candidates: list[str], out: Path) -> str:
     """The table, from the files."""
-    found = {one: [read_json(path) for path in sorted(out.glob(f"{one}-[0-9]*.json"))] for one in candidates}
-    found = {one: trials for one, trials in found.items() if trials}
-    facts = read_json(out / "references.json")
-    base = _scores(found[candidates[0]])
+    trials = [read_json(path) for path in sorted(out.glob("*.json")) if path.name != REFERENCES]
+    found = {one: {each["seed"]: each for each in trials if each["candidate"] == one} for one in candidates}
+    facts, base = read_json(out / REFERENCES), scores_by_seed(found[candidates[0]])
+    ridge = dict.fromkeys(base, np.array(facts["scores"]))
     lines = [
         f"{facts['rows']:,} rows of {facts['documents']} documents to train on, {facts['heldout_documents']} held out, "
         f"{facts['pcs']} PCs; mean noise ceiling {facts['ceiling']:.3f}",
         "",
         "| candidate | parameters | seconds | best epoch | mean Pearson (range over seeds) | difference (95 %) |",
         "|---|---|---|---|---|---|",
-        f"| ridge | | | | {facts['scores'][0]:.3f} | {_difference(np.array([facts['scores']]), base)} |",
+        f"| ridge | | | | {facts['scores'][0]:.3f} | {difference(ridge, base)} |",
     ]
-    return "\n".join(lines + [_line(one, trials, base) for one, trials in found.items()])
+    return "\n".join(lines + [line(one, trials, base) for one, trials in found.items() if trials])
 
 
-def _scores(trials: list[dict[str, Any]]) -> np.ndarray:
-    return np.array([trial["scores"] for trial in trials])
+def scores_by_seed(trials: dict[int, dict[str, Any]]) -> dict[int, np.ndarray]:
+    return {seed: np.array(trial["scores"]) for seed, trial in sorted(trials.items())}
 
 
-def _line(candidate: str, trials: list[dict[str, Any]], base: np.ndarray) -> str:
-    scores, seconds = _scores(trials), np.median([trial["seconds"] for trial in trials])
-    plain = scores[:, 0]
-    epochs = "/".join(str(trial["best_epoch"] + 1) for trial in trials)
+def line(candidate: str, trials: dict[int, dict[str, Any]], base: dict[int, np.ndarray]) -> str:
+    scores = scores_by_seed(trials)
+    plain = [each[0] for each in scores.values()]
+    seconds = np.median([trial["seconds"] for trial in trials.values()])
+    epochs = "/".join(str(trials[seed]["best_epoch"] + 1) for seed in scores)
     return (
-        f"| {candidate} | {trials[0]['parameters']:,} | {seconds:.0f} | {epochs} "
-        f"| {plain.mean():.3f} ({plain.min():.3f} to {plain.max():.3f}) | {_difference(scores, base)} |"
+        f"| {candidate} | {trials[min(trials)]['parameters']:,} | {seconds:.0f} | {epochs} "
+        f"| {np.mean(plain):.3f} ({min(plain):.3f} to {max(plain):.3f}) | {difference(scores, base)} |"
     )
 
 
-def _difference(scores: np.ndarray, base: np.ndarray) -> str:
-    """Of seed averages, with the interval over the same resampled documents."""
-    seeds = min(len(scores), len(base))
-    differences = scores[:seeds].mean(axis=0) - base[:seeds].mean(axis=0)
-    low, high = np.quantile(differences[1:], [0.025, 0.975])
-    return f"{differences[0]:+.3f} ({low:+.3f} to {high:+.3f})"
+def difference(scores: dict[int, np.ndarray], base: dict[int, np.ndarray]) -> str:
+    """Mean over the seeds that both have, with the interval over the same resampled documents."""
+    both = np.mean([scores[seed] - base[seed] for seed in scores.keys() & base.keys()], axis=0)
+    low, high = np.quantile(both[1:], [0.025, 0.975])
+    return f"{both[0]:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 def main() -> None:
