@@ -29,6 +29,8 @@ class AuxData(lightning.LightningDataModule):
             batch_size=None,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
+            # A fork of a process with threads, of torch or of CUDA, may hang.
+            multiprocessing_context="spawn" if self.workers else None,
             # Of its own: the loader draws a number per epoch, which must not touch the global random state.
             generator=torch.Generator(),
         )
