@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from aux.config import AuxConfig
-from scale.errors import UserError
 from scale.store import write_bytes
 
 LOG_FILE = "log.csv"
-#: Any one of these libraries will do.
-LIBRARIES = {"csv": (), "tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",)}
 
 
 def write_log(path: Path, history: Sequence[Mapping[str, float]]) -> None:
@@ -24,13 +20,6 @@ def write_log(path: Path, history: Sequence[Mapping[str, float]]) -> None:
         ",".join([str(epoch), *(f"{value:.9g}" for value in kept.values())]) for epoch, kept in enumerate(history)
     ]
     write_bytes(path, ("\n".join(lines) + "\n").encode())
-
-
-def check_logger(config: AuxConfig) -> None:
-    """Stop early if the library of the live logger is missing."""
-    needed = LIBRARIES[config.logger]
-    if needed and not any(map(find_spec, needed)):
-        raise UserError(f"aux.logger: {config.logger} is not installed; pip install {config.logger}, or use csv")
 
 
 @contextlib.contextmanager

@@ -11,12 +11,10 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 
 from aux.config import AuxConfig
-from scale.errors import UserError
 
 _LOGGERS = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
 
@@ -42,26 +40,23 @@ def make_trainer(config: AuxConfig, keeper: lightning.Callback, logger: Any, pro
     Several devices are several processes started for the training alone (`ddp_spawn`): the strategies that start the
     whole command again, or expect it to have been started once per device, would run every other stage as often.
     """
-    try:
-        return lightning.Trainer(
-            accelerator=config.accelerator,
-            devices=config.devices,
-            strategy="auto" if config.devices == 1 else QuietDDP(start_method="spawn"),
-            precision=config.precision,
-            # Whatever the scheduler: under `srun` Lightning would otherwise count the job's tasks.
-            plugins=[LightningEnvironment()],
-            max_epochs=config.epochs,
-            deterministic=True,
-            use_distributed_sampler=False,
-            callbacks=[keeper],
-            logger=logger,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            enable_progress_bar=progress,
-            num_sanity_val_steps=0,
-        )
-    except MisconfigurationException as error:
-        raise UserError(f"aux.accelerator {config.accelerator}, aux.devices {config.devices}: {error}") from error
+    return lightning.Trainer(
+        accelerator=config.accelerator,
+        devices=config.devices,
+        strategy="auto" if config.devices == 1 else QuietDDP(start_method="spawn"),
+        precision=config.precision,
+        # Whatever the scheduler: under `srun` Lightning would otherwise count the job's tasks.
+        plugins=[LightningEnvironment()],
+        max_epochs=config.epochs,
+        deterministic=True,
+        use_distributed_sampler=False,
+        callbacks=[keeper],
+        logger=logger,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=progress,
+        num_sanity_val_steps=0,
+    )
 
 
 @contextlib.contextmanager

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from aux.checks import check_machine
 from aux.config import AuxConfig
-from aux.logs import check_logger, live_logger
+from aux.logs import live_logger
 from aux.model import AuxModel, AuxShape
 from aux.moments import BLOCK_ROWS, ColumnMoments, Columns
 from aux.rows import ShardedRows, validation_rows
@@ -53,7 +54,7 @@ def train(
     finished. The files may be deleted afterwards, and `log.csv`, which has a line per epoch, may be kept. The model
     returned is that of the epoch with the best mean Pearson correlation on the validation documents, on the CPU.
     """
-    check_logger(config)
+    check_machine(config)
     pairs = ShardedRows(inputs), ShardedRows(targets)
     _check_lengths(*pairs, documents)
     validation = validation_rows(documents, config.validation_share, config.seed)
