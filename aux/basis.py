@@ -18,6 +18,8 @@ from aux.standardize import Standardization, checked
 from scale.errors import UserError
 
 BASIS_FILE = "basis.safetensors"
+#: Columns whose correlation falls short of 1 by less are one column: their z-scores differ by a thousandth.
+SAME = 1e-6
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,10 @@ class Basis:
         return Standardization(self.mean, self.std)(chi) @ self.directions
 
     def reconstruct(self, coordinates: np.ndarray) -> np.ndarray:
-        """Standardised susceptibilities (N, C) at the given coordinates (N, P)."""
+        """Back to components: standardised susceptibilities (N, C) at the given coordinates (N, P).
+
+        What standardising took from each row, its mean, is in no coordinate and does not come back.
+        """
         return np.asarray(coordinates, dtype=np.float64) @ self.directions.T
 
     def to_tensors(self) -> dict[str, np.ndarray]:
@@ -62,11 +67,16 @@ class Basis:
     @classmethod
     def load(cls, folder: Path) -> Basis:
         """Read what `save` wrote."""
-        from safetensors import safe_open
+        return cls.from_tensors(*_read(folder / BASIS_FILE))
 
-        with safe_open(folder / BASIS_FILE, framework="numpy") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-            return cls.from_tensors(tensors, json.loads(file.metadata()["components"]))
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The arrays of a file and the component names in its header."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        return tensors, json.loads(file.metadata()["components"])
 
 
 class BasisAccumulator:
@@ -87,14 +97,45 @@ class BasisAccumulator:
         self.moments.merge(other.moments)
         return self
 
+    def save(self, path: Path) -> None:
+        """Write everything seen so far, so that another process can go on from it or merge it."""
+        from safetensors.numpy import save_file
+
+        count = np.array([self.moments.count], dtype=np.int64)
+        tensors = {"count": count, "mean": self.moments.mean, "scatter": self.moments.scatter}
+        save_file(tensors, path, metadata={"components": json.dumps(self.components)})
+
+    @classmethod
+    def load(cls, path: Path) -> BasisAccumulator:
+        """Read what `save` wrote."""
+        tensors, components = _read(path)
+        found = cls(components)
+        found.moments.count = int(tensors["count"][0])
+        found.moments.mean, found.moments.scatter = tensors["mean"], tensors["scatter"]
+        return found
+
+    def duplicates(self) -> list[tuple[str, ...]]:
+        """Groups of components whose z-scores are the same on every row.
+
+        In the centring of rows and in the principal directions such a group weighs as much as its size, as if it were
+        so many components.
+        """
+        same = self._correlation() >= 1 - SAME
+        first = same.argmax(axis=1)
+        groups = [np.flatnonzero(first == leader) for leader in np.unique(first)]
+        return [tuple(self.components[i] for i in group) for group in groups if len(group) > 1]
+
+    def _correlation(self) -> np.ndarray:
+        std = checked(self.moments.columns(), self.components).std
+        return self.moments.covariance() / np.outer(std, std)
+
     def result(self, *, pcs: int | None = None, explained: float = 1.0) -> Basis:
         """The basis: the first `pcs` directions, or as many as explain the share `explained` of the variance.
 
         Directions without variance (row centring always makes one, duplicate columns make more) are never kept.
         """
-        columns = checked(self.moments.columns(), self.components)
-        correlation = self.moments.covariance() / np.outer(columns.std, columns.std)
-        variances, directions = _eigen_descending(_centre_rows_and_columns(correlation))
+        columns = self.moments.columns()
+        variances, directions = _eigen_descending(_centre_rows_and_columns(self._correlation()))
         shares = variances / variances.sum()
         kept = _how_many(shares, pcs, explained)
         return Basis(self.components, columns.mean, columns.std, directions[:, :kept], variances[:kept], shares[:kept])

@@ -7,6 +7,8 @@ from typing import Literal
 
 from scale.errors import UserError
 
+Architecture = Literal["one-layer", "two-layer", "gated", "linear"]
+
 
 @dataclass(frozen=True)
 class AuxConfig:
@@ -16,7 +18,9 @@ class AuxConfig:
         estimator: Which susceptibility is predicted: `two-chain`, or the `covariance` within restricted chains alone.
         pcs: Number of principal components to predict; by default as many as `explained` asks for.
         explained: Share of the variance of standardised susceptibilities that the predicted components hold.
-        expansion: Width of the hidden layer, as a multiple of the width named by `expansion_of`.
+        architecture: What lies between activations and coordinates: `one-layer` or `two-layer`, rectified hidden units;
+            `gated`, one layer of rectified units times linear ones; `linear`, nothing.
+        expansion: Width of a hidden layer, as a multiple of the width named by `expansion_of`.
         expansion_of: What `expansion` multiplies: the width of the `residual` stream, or of the whole `input`.
         l1: Weight of the mean absolute hidden activation in the loss.
         epochs: Most passes over the training tokens.
@@ -26,6 +30,11 @@ class AuxConfig:
         weight_decay: Decoupled weight decay of AdamW.
         validation_share: Share of the training documents that choose the epoch and the ridge penalty.
         precision: Arithmetic of training, in Lightning's words.
+        accelerator: What training runs on, in Lightning's words; `auto` takes a GPU if there is one.
+        devices: GPUs (or processes, on a processor) of this machine that share every batch (Lightning's `ddp_spawn`).
+        loader_workers: Processes that gather batches for each of them; 0 gathers in the training process itself.
+        logger: What records every epoch: a `csv` file, which is always kept, or a live logger as well.
+        log_folder: Where TensorBoard or Weights & Biases write.
         bootstrap: Resamplings of documents behind every interval of the accuracy table.
         seed: Seed of initial weights, order of tokens, validation documents and resampling.
     """
@@ -33,6 +42,7 @@ class AuxConfig:
     estimator: Literal["two-chain", "covariance"] = "two-chain"
     pcs: int | None = None
     explained: float = 0.95
+    architecture: Architecture = "one-layer"
     expansion: int = 16
     expansion_of: Literal["residual", "input"] = "residual"
     l1: float = 1e-3
@@ -43,13 +53,18 @@ class AuxConfig:
     weight_decay: float = 1.0
     validation_share: float = 0.1
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: int = 1
+    loader_workers: int = 0
+    logger: Literal["csv", "tensorboard", "wandb"] = "csv"
+    log_folder: str = "logs"
     bootstrap: int = 1000
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("expansion", "epochs", "patience", "batch_size", "bootstrap"):
+        for name in ("expansion", "epochs", "patience", "batch_size", "devices", "bootstrap"):
             _require_at_least(f"aux.{name}", getattr(self, name), 1)
-        for name in ("l1", "weight_decay", "seed"):
+        for name in ("l1", "weight_decay", "loader_workers", "seed"):
             _require_at_least(f"aux.{name}", getattr(self, name), 0)
         if self.pcs is not None:
             _require_at_least("aux.pcs", self.pcs, 1)
@@ -61,7 +76,9 @@ class AuxConfig:
             raise UserError(f"aux.validation_share must lie between 0 and 1, got {self.validation_share}")
 
     def hidden_width(self, residual: int, inputs: int) -> int:
-        """Width of the hidden layer for a residual stream and an input of these widths."""
+        """Width of what is decoded, for a residual stream and an input of these widths."""
+        if self.architecture == "linear":
+            return inputs
         return self.expansion * (residual if self.expansion_of == "residual" else inputs)
 
 

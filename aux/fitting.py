@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch.nn import functional
 
 from aux.accuracy import PearsonAccumulator
 from aux.config import AuxConfig
+from aux.logs import LOG_FILE, write_log
 from aux.model import AuxModel
 
+Batch = tuple[torch.Tensor, torch.Tensor, int]
 CHECKPOINT_FILE = "last.ckpt"
 
 
@@ -36,25 +38,42 @@ class AuxLightning(lightning.LightningModule):
     def forward(self, activations: torch.Tensor) -> torch.Tensor:
         return self.model(activations)
 
-    def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> torch.Tensor:
-        inputs, targets = batch
+    def training_step(self, batch: Batch, _: int) -> torch.Tensor:
+        inputs, targets, whole = batch
         hidden = self.model.hidden(inputs)
         wanted = (targets - self.model.target_mean) / self.model.target_scale
-        error = functional.mse_loss(self.model.decode(hidden), wanted)
-        self.log("train_error", error.detach(), on_step=False, on_epoch=True, batch_size=len(inputs))
-        return error + self.config.l1 * hidden.abs().mean()
+        error = (self.model.decode(hidden).float() - wanted).square().sum() / wanted.shape[1]
+        size = hidden.float().abs().sum() / hidden.shape[1]
+        world = self.trainer.world_size
+        # Lightning averages the weights of this mean over processes as integers: so many times as much loses nothing.
+        weight = len(inputs) * world
+        mine = error.detach() / max(len(inputs), 1)
+        self.log("train_error", mine, on_step=False, on_epoch=True, batch_size=weight, sync_dist=True)
+        # Processes average their gradients; a mean over the whole batch must not depend on how it was dealt out.
+        return (error + self.config.l1 * size) * (world / whole)
 
     def on_validation_epoch_start(self) -> None:
         self.score = PearsonAccumulator(self.model.shape.outputs)
 
-    def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> None:
-        inputs, targets = batch
+    def validation_step(self, batch: Batch, _: int) -> None:
+        inputs, targets, _whole = batch
         self.score.update(self.model(inputs).float().cpu().numpy(), targets.cpu().numpy())
 
     def on_validation_epoch_end(self) -> None:
-        agreement = self.score.result()
-        self.log("validation_pearson", float(agreement.pearson.mean()))
-        self.log("validation_r2", float(agreement.r2.mean()))
+        agreement = self._score_of_all_processes().result()
+        for name, values in (("validation_pearson", agreement.pearson), ("validation_r2", agreement.r2)):
+            self.log(name, float(values.mean()), sync_dist=False)
+
+    def _score_of_all_processes(self) -> PearsonAccumulator:
+        """Merged in the order of the processes; a mean of their correlations would not be the correlation."""
+        if self.trainer.world_size == 1:
+            return self.score
+        states = self.all_gather(torch.from_numpy(packed(self.score)))
+        assert isinstance(states, torch.Tensor)
+        merged = PearsonAccumulator(self.model.shape.outputs)
+        for state in states.cpu().numpy():
+            merged.merge(unpacked(state))
+        return merged
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         rate, decay = self.config.learning_rate, self.config.weight_decay
@@ -67,6 +86,21 @@ class AuxLightning(lightning.LightningModule):
         return 0.5 * (1.0 + math.cos(math.pi * min(step, self.total_steps) / self.total_steps))
 
 
+def packed(score: PearsonAccumulator) -> np.ndarray:
+    """Everything the accumulator knows, as one float64 vector."""
+    return np.concatenate([[score.count], score.means.ravel(), score.products.ravel()]).astype(np.float64)
+
+
+def unpacked(state: np.ndarray) -> PearsonAccumulator:
+    """The accumulator that `packed` was called on."""
+    columns = (len(state) - 1) // 5
+    score = PearsonAccumulator(columns)
+    score.count = int(state[0])
+    score.means = state[1 : 1 + 2 * columns].reshape(2, columns).copy()
+    score.products = state[1 + 2 * columns :].reshape(3, columns).copy()
+    return score
+
+
 class KeepBest(lightning.Callback):
     """Keeps the weights of the best epoch, stops when no epoch has been better for a while, and saves every epoch.
 
@@ -75,7 +109,7 @@ class KeepBest(lightning.Callback):
     forget on resume that training had already stopped.
     """
 
-    def __init__(self, patience: int, folder: Path | None) -> None:
+    def __init__(self, patience: int, folder: Path) -> None:
         self.patience = patience
         self.folder = folder
         self.history: list[dict[str, float]] = []
@@ -96,9 +130,10 @@ class KeepBest(lightning.Callback):
         self.weights = state_dict["weights"]
 
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """A run that was killed after its last epoch has nothing left to do."""
-        if self.history and self.stopped:
-            trainer.should_stop = True
+        """A run that was killed after its last epoch has nothing left to do but its log."""
+        if self.history:
+            trainer.should_stop = self.stopped
+            self._write_log(trainer)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Note the epoch (validation has run by now), keep its weights if it is the best, save."""
@@ -110,7 +145,17 @@ class KeepBest(lightning.Callback):
             self.best_epoch = len(scores) - 1
             self.weights = {name: value.detach().cpu().clone() for name, value in pl_module.model.state_dict().items()}
         trainer.should_stop = self.stopped
-        if self.folder is not None:
-            unfinished = self.folder / f"{CHECKPOINT_FILE}.part"
-            trainer.save_checkpoint(unfinished)
+        unfinished = self.folder / f"{CHECKPOINT_FILE}.part"
+        trainer.save_checkpoint(unfinished)  # returns when every process has done its part
+        if trainer.is_global_zero:
             os.replace(unfinished, self.folder / CHECKPOINT_FILE)
+        self._write_log(trainer)
+
+    def _write_log(self, trainer: lightning.Trainer) -> None:
+        if trainer.is_global_zero:
+            write_log(self.folder / LOG_FILE, self.history)
+
+    def restore(self) -> None:
+        """Read back what was kept, which other processes may have written."""
+        checkpoint = torch.load(self.folder / CHECKPOINT_FILE, map_location="cpu", weights_only=True)
+        self.load_state_dict(checkpoint["callbacks"][self.state_key])

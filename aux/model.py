@@ -6,12 +6,14 @@ Legend: I input features (taps x residual width), H hidden units, P predicted co
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
+
+from aux.config import Architecture
+from aux.encoders import initialise, make_encoder
 
 MODEL_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
@@ -19,18 +21,20 @@ CONFIG_FILE = "config.json"
 
 @dataclass(frozen=True)
 class AuxShape:
-    """The sizes that define an auxiliary model."""
+    """What defines an auxiliary model but for its weights; `hidden` is the width of what is decoded."""
 
     inputs: int
     hidden: int
     outputs: int
+    architecture: Architecture = "one-layer"
 
 
 class AuxModel(nn.Module):
-    """One hidden layer between normalised activations and coordinates.
+    """Hidden activations between normalised activations and coordinates.
 
-    h = relu(E (x - m) / s + b) and y = μ + σ (D h + c), with m, s the inputs' and μ, σ the targets' training
-    statistics, kept as buffers so that the model takes raw activations and returns coordinates in their own units.
+    h = encoder((x - m) / s), by default one layer relu(E · + b), and y = μ + σ (D h + c), with m, s the inputs' and
+    μ, σ the targets' training statistics, kept as buffers so that the model takes raw activations and returns
+    coordinates in their own units.
     """
 
     input_mean: torch.Tensor
@@ -41,24 +45,21 @@ class AuxModel(nn.Module):
     def __init__(self, shape: AuxShape, *, seed: int = 0) -> None:
         super().__init__()
         self.shape = shape
-        self.encoder = nn.utils.skip_init(nn.Linear, shape.inputs, shape.hidden)
+        self.encoder = make_encoder(shape.architecture, shape.inputs, shape.hidden)
         self.decoder = nn.utils.skip_init(nn.Linear, shape.hidden, shape.outputs)
-        self._initialise(seed)
+        # A generator of its own: the global random state plays no part.
+        initialise(self, torch.Generator().manual_seed(seed))
         for name, width in (("input", shape.inputs), ("target", shape.outputs)):
             self.register_buffer(f"{name}_mean", torch.zeros(width))
             self.register_buffer(f"{name}_scale", torch.ones(width))
 
-    def _initialise(self, seed: int) -> None:
-        """Fan-in uniform weights from the seed alone, zero biases: the global random state plays no part."""
-        generator = torch.Generator().manual_seed(seed)
-        for layer, gain in ((self.encoder, math.sqrt(2.0)), (self.decoder, 1.0)):
-            bound = gain * math.sqrt(3.0 / layer.in_features)
-            nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
-            nn.init.zeros_(layer.bias)
+    def encode(self, normalised: torch.Tensor) -> torch.Tensor:
+        """Hidden activations (N, H) of normalised activations (N, I)."""
+        return self.encoder(normalised)
 
     def hidden(self, activations: torch.Tensor) -> torch.Tensor:
         """Hidden activations (N, H) of raw activations (N, I)."""
-        return torch.relu(self.encoder((activations - self.input_mean) / self.input_scale))
+        return self.encode((activations - self.input_mean) / self.input_scale)
 
     def decode(self, hidden: torch.Tensor) -> torch.Tensor:
         """Coordinates (N, P) in units of the training targets' standard deviations, centred."""

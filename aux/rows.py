@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import mmap
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +26,14 @@ class ShardedRows:
     def __len__(self) -> int:
         return int(self.starts[-1])
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Memory-mapped shards travel to another process as the place they lie at, not as their content."""
+        return {**self.__dict__, "shards": [_Mapped.of(shard) for shard in self.shards]}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        shards = [shard.open() if isinstance(shard, _Mapped) else shard for shard in state["shards"]]
+        self.__dict__.update(state, shards=shards)
+
     def take(self, rows: np.ndarray) -> np.ndarray:
         """The given rows, in the given order, as float32."""
         gathered = np.empty((len(rows), self.width), dtype=np.float32)
@@ -31,6 +42,26 @@ class ShardedRows:
             here = shard_of == shard
             gathered[here] = self.shards[shard][rows[here] - self.starts[shard]]
         return gathered
+
+
+@dataclass(frozen=True)
+class _Mapped:
+    """Where a memory-mapped array lies on disk."""
+
+    path: str
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    offset: int
+
+    @classmethod
+    def of(cls, array: np.ndarray) -> _Mapped | np.ndarray:
+        """The place of a whole mapped array; a part of one, and an array in memory, are themselves."""
+        if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap) and array.flags.c_contiguous:
+            return cls(str(array.filename), array.dtype, array.shape, array.offset)
+        return array
+
+    def open(self) -> np.ndarray:
+        return np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
 
 
 def document_hash(documents: np.ndarray, seed: int) -> np.ndarray:

@@ -20,16 +20,19 @@ import torch
 from aux.accuracy import accuracy, noise_ceiling
 from aux.basis import Basis, BasisAccumulator
 from aux.config import AuxConfig
+from aux.logs import LOG_FILE
 from aux.model import AuxModel
 from aux.ridge import Ridge, RidgeAccumulator
-from aux.rows import validation_rows
+from aux.rows import ShardedRows, validation_rows
+from aux.targets import read_targets, write_targets
 from aux.training import Trained, train
 from scale.chi import assembled_blocks
 from scale.engine import Workspace
 from scale.estimate import Estimator
-from scale.store import Shards, read_manifest, read_table, write_table
+from scale.store import Shards, read_manifest, read_table, replace_atomically, write_table
 
 TRAINING = "training"
+TARGETS = "targets"
 
 
 def block_splits(sizes: Sequence[int], splits: np.ndarray) -> list[str]:
@@ -52,12 +55,22 @@ def tap_blocks(taps: Path, splits: np.ndarray, split: str) -> list[np.ndarray]:
     return [block for block, owner in zip(blocks, owners, strict=True) if owner == split]
 
 
-def fit_basis(chi: Path, config: AuxConfig) -> Basis:
-    """The basis of the truth split, measured by all chains."""
+def accumulate(chi: Path, config: AuxConfig) -> BasisAccumulator:
+    """The truth split, measured by all chains."""
     fit = BasisAccumulator(read_table(chi / "components.parquet")["component"].to_list())
     for block in chi_blocks(chi, config.estimator, "truth"):
         fit.update(block.mean(axis=1))
-    return fit.result(pcs=config.pcs, explained=config.explained)
+    return fit
+
+
+def fit_basis(chi: Path, config: AuxConfig) -> Basis:
+    """The basis of the truth split."""
+    return accumulate(chi, config).result(pcs=config.pcs, explained=config.explained)
+
+
+def split_documents(chi: Path, split: str) -> np.ndarray:
+    """The document of every row of one split."""
+    return read_table(chi / "rows.parquet").filter(polars.col("split") == split)["document"].to_numpy()
 
 
 @dataclass(frozen=True)
@@ -82,23 +95,43 @@ def read_measured(chi: Path, taps: Path, basis: Basis, config: AuxConfig, split:
     return Measured(
         inputs=tap_blocks(taps, rows["split"].to_numpy(), split),
         coordinates=np.concatenate(blocks),
-        documents=rows.filter(polars.col("split") == split)["document"].to_numpy(),
+        documents=split_documents(chi, split),
     )
 
 
-def fit_ridge(measured: Measured, half: int | None, config: AuxConfig) -> Ridge:
+@dataclass(frozen=True)
+class Truth:
+    """What is trained on, of any size: activations and coordinates memory-mapped, each in shards of their own."""
+
+    inputs: list[np.ndarray]
+    targets: Path
+    documents: np.ndarray
+
+    def target(self, half: int | None) -> list[np.ndarray]:
+        """The coordinates measured by one half of the chains, or by both."""
+        return read_targets(self.targets, half)
+
+
+def read_truth(chi: Path, taps: Path, basis: Basis, config: AuxConfig, folder: Path) -> Truth:
+    """The truth split; its coordinates are written into ``folder``, unless they are there."""
+    write_targets(folder, chi_blocks(chi, config.estimator, "truth"), basis)
+    splits = read_table(chi / "rows.parquet")["split"].to_numpy()
+    return Truth(tap_blocks(taps, splits, "truth"), folder, split_documents(chi, "truth"))
+
+
+def fit_ridge(truth: Truth, half: int | None, config: AuxConfig) -> Ridge:
     """The linear reference, on the same training and validation documents as the auxiliary model."""
-    target = measured.target(half)
-    validation = validation_rows(measured.documents, config.validation_share, config.seed)
-    widths = (measured.inputs[0].shape[1], target.shape[1])
+    target = ShardedRows(truth.target(half))
+    validation = validation_rows(truth.documents, config.validation_share, config.seed)
+    widths = (truth.inputs[0].shape[1], target.width)
     fit, check = RidgeAccumulator(*widths), RidgeAccumulator(*widths)
     start = 0
-    for block in measured.inputs:
-        rows = slice(start, start + len(block))
+    for block in truth.inputs:
+        rows = np.arange(start, start + len(block))
         held = validation[rows]
-        fit.update(block[~held], target[rows][~held])
+        fit.update(block[~held], target.take(rows[~held]))
         if held.any():
-            check.update(block[held], target[rows][held])
+            check.update(block[held], target.take(rows[held]))
         start += len(block)
     return fit.result(check)
 
@@ -108,14 +141,14 @@ def predict(model: AuxModel, blocks: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate([model(torch.from_numpy(np.array(block))).numpy() for block in blocks])
 
 
-def fit(measured: Measured, half: int | None, config: AuxConfig, width: int, work: Workspace, name: str) -> Trained:
+def fit(truth: Truth, half: int | None, config: AuxConfig, width: int, work: Workspace, name: str) -> Trained:
     """Train, or go on training, one model; its checkpoint lies in the stage's unfinished folder."""
     folder = work.folder / TRAINING / name
     folder.mkdir(parents=True, exist_ok=True)
     return train(
-        measured.inputs,
-        [measured.target(half)],
-        measured.documents,
+        truth.inputs,
+        truth.target(half),
+        truth.documents,
         config,
         residual_width=width,
         folder=folder,
@@ -160,8 +193,14 @@ def accuracy_table(
 def make(work: Workspace, config: AuxConfig) -> dict[str, Any]:
     chi, taps = work.inputs["chi"], work.inputs["taps"]
     width = read_manifest(taps).facts["width"]
-    basis = fit_basis(chi, config)
-    truth = read_measured(chi, taps, basis, config, "truth")
+    seen = accumulate(chi, config)
+    for group in seen.duplicates():
+        work.progress.say(
+            f"  {', '.join(group)} have one susceptibility and weigh {len(group)} times as much as another component; "
+            "leave all but one out of sgld.components"
+        )
+    basis = seen.result(pcs=config.pcs, explained=config.explained)
+    truth = read_truth(chi, taps, basis, config, work.folder / TARGETS)
     heldout = read_measured(chi, taps, basis, config, "heldout")
     work.progress.say(f"  {len(basis.variances)} PCs; training on one half of the chains, to be judged by the other")
     judged = fit(truth, 0, config, width, work, "judged").model
@@ -171,5 +210,8 @@ def make(work: Workspace, config: AuxConfig) -> dict[str, Any]:
     basis.save(work.folder)
     kept.model.save(work.folder)
     write_table(work.folder / "accuracy.parquet", table)
-    shutil.rmtree(work.folder / TRAINING)
+    for name in ("judged", "kept"):
+        replace_atomically(work.folder / TRAINING / name / LOG_FILE, work.folder / f"{name}-{LOG_FILE}")
+    for passing in (TRAINING, TARGETS):
+        shutil.rmtree(work.folder / passing)
     return {**means, "estimator": config.estimator, "pcs": len(table), "training": kept.facts}

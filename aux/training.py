@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import logging
 import os
-import signal
-import warnings
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,15 +15,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from aux.checks import check_machine
 from aux.config import AuxConfig
+from aux.logs import live_logger
 from aux.model import AuxModel, AuxShape
 from aux.moments import BLOCK_ROWS, ColumnMoments, Columns
 from aux.rows import ShardedRows, validation_rows
 from scale.errors import UserError
 
 MADE_FROM_FILE = "training.json"
-#: Settings that say what the targets are or how they are judged; training itself only sees the targets.
-NOT_TRAINING = ("estimator", "pcs", "explained", "bootstrap")
+#: Settings that say what the targets are, how they are judged, or how training is watched; its result is the same.
+NOT_TRAINING = ("estimator", "pcs", "explained", "bootstrap", "loader_workers", "logger", "log_folder")
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,15 @@ def train(
     residual_width: int,
     folder: Path | None = None,
     progress: bool = False,
-    accelerator: str = "auto",
 ) -> Trained:
     """Train on shards of inputs (rows, I) and targets (rows, P); `documents` names the document of every row.
 
     With a `folder`, the state after every epoch is kept there in `last.ckpt` (and what it was made from in
     `training.json`): calling again with the same arguments goes on from it, or returns at once if training had
-    finished. The files may be deleted afterwards. The model returned is that of the epoch with the best mean Pearson
-    correlation on the validation documents, on the CPU.
+    finished. The files may be deleted afterwards, and `log.csv`, which has a line per epoch, may be kept. The model
+    returned is that of the epoch with the best mean Pearson correlation on the validation documents, on the CPU.
     """
+    check_machine(config)
     pairs = ShardedRows(inputs), ShardedRows(targets)
     _check_lengths(*pairs, documents)
     validation = validation_rows(documents, config.validation_share, config.seed)
@@ -62,9 +62,48 @@ def train(
     model = _fresh_model(statistics, config, residual_width)
     if folder is not None:
         _refuse_other_training(folder, {"settings": _settings(config), "data": _fingerprint(documents, statistics)})
-    best = _fit(model, pairs, validation, config, folder, progress, accelerator)
+    with _place(folder) as place:
+        best = _fit(model, pairs, validation, config, place, progress)
     model.load_state_dict(best.weights)
     return Trained(model.cpu().eval(), validation, _facts(model, best, validation, documents))
+
+
+@contextlib.contextmanager
+def _place(folder: Path | None) -> Iterator[Path]:
+    """Where the state of training lies: a passing folder if none is given."""
+    if folder is not None:
+        yield folder
+    else:
+        with tempfile.TemporaryDirectory() as passing:
+            yield Path(passing)
+
+
+def _fit(
+    model: AuxModel,
+    pairs: tuple[ShardedRows, ShardedRows],
+    validation: np.ndarray,
+    config: AuxConfig,
+    folder: Path,
+    progress: bool,
+) -> Any:
+    """Run Lightning's loop, from the checkpoint in `folder` if there is one; returns the best epoch's keeper."""
+    # Lightning takes seconds to import, and nothing else needs it.
+    from aux.batches import PairedRows
+    from aux.data import AuxData
+    from aux.fitting import CHECKPOINT_FILE, AuxLightning, KeepBest
+    from aux.trainer import contained, make_trainer
+
+    with contained(), live_logger(config, folder.name) as logger:
+        order = {"batch_size": config.batch_size, "seed": config.seed, "workers": config.loader_workers}
+        data = AuxData(PairedRows(*pairs), validation, **order)
+        keeper = KeepBest(config.patience, folder)
+        module = AuxLightning(model, config, total_steps=config.epochs * len(data.training_order))
+        trainer = make_trainer(config, keeper, logger, progress)
+        checkpoint = folder / CHECKPOINT_FILE
+        resumed = str(checkpoint) if checkpoint.exists() else None
+        trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True)
+        keeper.restore()
+    return keeper
 
 
 def _check_lengths(inputs: ShardedRows, targets: ShardedRows, documents: np.ndarray) -> None:
@@ -93,7 +132,8 @@ def _column_statistics(rows: ShardedRows, training: np.ndarray) -> Columns:
 def _fresh_model(statistics: Sequence[Columns], config: AuxConfig, residual_width: int) -> AuxModel:
     """The initial model, which knows the training statistics of inputs and targets."""
     inputs, targets = (len(columns.mean) for columns in statistics)
-    model = AuxModel(AuxShape(inputs, config.hidden_width(residual_width, inputs), targets), seed=config.seed)
+    shape = AuxShape(inputs, config.hidden_width(residual_width, inputs), targets, config.architecture)
+    model = AuxModel(shape, seed=config.seed)
     for name, columns in zip(("input", "target"), statistics, strict=True):
         getattr(model, f"{name}_mean").copy_(torch.from_numpy(columns.mean))
         getattr(model, f"{name}_scale").copy_(torch.from_numpy(columns.scale()))
@@ -126,74 +166,6 @@ def _refuse_other_training(folder: Path, made_from: dict[str, Any]) -> None:
     unfinished = path.with_suffix(".part")
     unfinished.write_text(json.dumps(made_from, indent=2) + "\n", encoding="utf-8")
     os.replace(unfinished, path)
-
-
-def _fit(
-    model: AuxModel,
-    pairs: tuple[ShardedRows, ShardedRows],
-    validation: np.ndarray,
-    config: AuxConfig,
-    folder: Path | None,
-    progress: bool,
-    accelerator: str,
-) -> Any:
-    """Run Lightning's loop, from the checkpoint in `folder` if there is one; returns the best epoch's keeper."""
-    # Lightning takes seconds to import, and nothing else needs it.
-    import lightning
-    from lightning.pytorch.plugins.environments import LightningEnvironment
-
-    from aux.data import AuxData, PairedRows
-    from aux.fitting import CHECKPOINT_FILE, AuxLightning, KeepBest
-
-    with _contained():
-        data = AuxData(PairedRows(*pairs), validation, batch_size=config.batch_size, seed=config.seed)
-        keeper = KeepBest(config.patience, folder)
-        trainer = lightning.Trainer(
-            accelerator=accelerator,
-            devices=1,
-            precision=config.precision,
-            # One process whatever the scheduler: under `srun` Lightning would otherwise count the job's tasks.
-            plugins=[LightningEnvironment()],
-            max_epochs=config.epochs,
-            deterministic=True,
-            callbacks=[keeper],
-            logger=False,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            enable_progress_bar=progress,
-            num_sanity_val_steps=0,
-        )
-        module = AuxLightning(model, config, total_steps=config.epochs * len(data.training_order))
-        checkpoint = folder / CHECKPOINT_FILE if folder is not None else None
-        resumed = str(checkpoint) if checkpoint is not None and checkpoint.exists() else None
-        trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True)
-    return keeper
-
-
-@contextlib.contextmanager
-def _contained() -> Iterator[None]:
-    """Lightning without tips and hints, and without what it leaves behind in the process.
-
-    It switches deterministic algorithms on, and answers Ctrl-C by ignoring any further one and exiting.
-    """
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    interrupt = signal.getsignal(signal.SIGINT)
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"lightning\.")
-            yield
-    except SystemExit as stopped:
-        raise KeyboardInterrupt from stopped
-    finally:
-        if signal.getsignal(signal.SIGINT) is not interrupt:
-            signal.signal(signal.SIGINT, interrupt)
-        torch.use_deterministic_algorithms(deterministic)
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def _facts(model: AuxModel, best: Any, validation: np.ndarray, documents: np.ndarray) -> dict[str, Any]:

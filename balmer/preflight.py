@@ -19,12 +19,14 @@ def skeleton(config: RunConfig) -> Any:
 
 
 def preflight(config: RunConfig) -> None:
+    from aux.checks import check_machine
     from scale.architecture import read_architecture
     from scale.components import select
     from scale.corpus import check_window
     from scale.language_model import choose_device, load_tokenizer
     from scale.taps import tap_layers
 
+    check_machine(config.aux)
     choose_device(config.model)
     load_tokenizer(config.model)
     check_window(config.corpus, config.model)

@@ -42,7 +42,7 @@ STAGES = (
     Stage("taps", "what predictions read of a token", "scale.taps", ("model", "sgld", "taps"), ("corpus",), version=2),
     Stage("draws", "posterior draws of every component", "scale.draws", ("model", "sgld"), ("corpus",), version=2),
     Stage("chi", "susceptibilities", "scale.chi", ("model", "sgld", "probe"), ("corpus", "draws"), version=3),
-    Stage("aux", "the auxiliary model", "aux.stage", ("aux",), ("chi", "taps"), version=2),
+    Stage("aux", "the auxiliary model", "aux.stage", ("aux",), ("chi", "taps"), version=3),
     Stage("upsampled", "prediction over the large corpus", "aux.upsample", ("model", "upsample"),
           ("corpus", "taps", "aux")),
     Stage("clusters", "the search for clusters", "cluster.stage", ("cluster",), ("upsampled",)),

@@ -74,6 +74,32 @@ def test_duplicate_columns_are_dropped_directions_and_nothing_else():
     np.testing.assert_allclose(basis.reconstruct(basis.coordinates(doubled)), values, atol=1e-8)
 
 
+def test_duplicates_are_named_and_weigh_as_much_as_they_are():
+    chi = susceptibilities()
+    doubled = np.concatenate([chi, chi[:, :1] * 5 - 3, -chi[:, 1:2], chi[:, :1]], axis=1)
+    names = [*NAMES, "again", "mirror", "third"]
+    fitted = BasisAccumulator(names).update(doubled)
+    assert fitted.duplicates() == [("l0h0", "again", "third")]
+    assert BasisAccumulator(NAMES).update(chi).duplicates() == []
+    near = np.concatenate([chi, chi[:, :1] + 0.02 * chi[:, 1:2]], axis=1)
+    assert BasisAccumulator([*NAMES, "near"]).update(near).duplicates() == []
+    share = np.square(fitted.result().directions[[0, 9, 11], 0])
+    np.testing.assert_allclose(share, share[0], rtol=1e-6)
+
+
+def test_accumulator_saved_half_way_goes_on_and_merges(tmp_path):
+    chi = susceptibilities()
+    whole = fit(chi)
+    BasisAccumulator(NAMES).update(chi[:200]).save(tmp_path / "first")
+    gone_on = BasisAccumulator.load(tmp_path / "first").update(chi[200:])
+    np.testing.assert_allclose(gone_on.result().directions, whole.directions, atol=1e-7)
+    assert gone_on.moments.count == 500
+    merged = BasisAccumulator(NAMES).update(chi[200:]).merge(BasisAccumulator.load(tmp_path / "first"))
+    np.testing.assert_allclose(merged.result().variances, whole.variances, rtol=1e-9)
+    with pytest.raises(AssertionError, match="different components"):
+        BasisAccumulator.load(tmp_path / "first").merge(BasisAccumulator(NAMES[::-1]))
+
+
 def test_save_and_load(tmp_path):
     chi = susceptibilities()
     basis = fit(chi, pcs=5)

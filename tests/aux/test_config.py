@@ -7,7 +7,8 @@ from scale.errors import UserError
 @pytest.mark.parametrize(
     ("field", "value"),
     [("pcs", 0), ("explained", 1.5), ("expansion", 0), ("l1", -1.0), ("learning_rate", 0.0), ("validation_share", 1.0),
-     ("epochs", 0), ("batch_size", 0), ("patience", 0), ("weight_decay", float("nan"))],
+     ("epochs", 0), ("batch_size", 0), ("patience", 0), ("weight_decay", float("nan")), ("devices", 0),
+     ("loader_workers", -1)],
 )  # fmt: skip
 def test_impossible_values_name_their_key(field, value):
     with pytest.raises(UserError, match=rf"^aux\.{field} must"):
@@ -22,3 +23,4 @@ def test_upsampling_needs_a_context_per_batch():
 def test_hidden_width_multiplies_what_it_is_told_to():
     assert AuxConfig(expansion=16).hidden_width(128, 512) == 2048
     assert AuxConfig(expansion=2, expansion_of="input").hidden_width(128, 512) == 1024
+    assert AuxConfig(architecture="linear").hidden_width(128, 512) == 512

@@ -1,28 +1,64 @@
+import json
 import subprocess
 import sys
+from typing import get_args
 
 import numpy as np
+import pytest
 import torch
 
+from aux.config import Architecture
 from aux.model import AuxModel, AuxShape
 
+SHAPES = {name: AuxShape(6, 6 if name == "linear" else 11, 3, name) for name in get_args(Architecture)}
 
-def random_model(seed=0):
-    model = AuxModel(AuxShape(6, 11, 3), seed=seed)
+
+def random_model(seed=0, architecture="one-layer"):
+    model = AuxModel(SHAPES[architecture], seed=seed)
     rng = np.random.default_rng(0)
     for buffer in model.buffers():
         buffer.copy_(torch.from_numpy(rng.uniform(0.5, 2.0, size=buffer.shape)))
     return model
 
 
-def test_forward_is_the_equation():
-    model = random_model()
+def encoded(x, state, architecture):
+    """Hidden activations from the weights by name."""
+
+    def affine(name, values):
+        return values @ state[f"encoder.{name}weight"].T + state[f"encoder.{name}bias"]
+
+    match architecture:
+        case "linear":
+            return x
+        case "one-layer":
+            return np.maximum(affine("", x), 0)
+        case "two-layer":
+            return np.maximum(affine("1.", np.maximum(affine("0.", x), 0)), 0)
+        case "gated":
+            return np.maximum(affine("gate.", x), 0) * affine("value.", x)
+
+
+@pytest.mark.parametrize("architecture", SHAPES)
+def test_forward_is_the_equation(architecture):
+    model = random_model(architecture=architecture)
+    for parameter in model.parameters():
+        parameter.data += 0.1  # biases start at zero, where a missing one would not be seen
     x = np.random.default_rng(1).normal(size=(5, 6)).astype(np.float32)
     state = {name: tensor.detach().numpy() for name, tensor in model.state_dict().items()}
-    hidden = (x - state["input_mean"]) / state["input_scale"] @ state["encoder.weight"].T + state["encoder.bias"]
-    output = np.maximum(hidden, 0) @ state["decoder.weight"].T + state["decoder.bias"]
-    expected = output * state["target_scale"] + state["target_mean"]
-    np.testing.assert_allclose(model(torch.from_numpy(x)).detach().numpy(), expected, rtol=1e-5, atol=1e-6)
+    hidden = encoded((x - state["input_mean"]) / state["input_scale"], state, architecture)
+    np.testing.assert_allclose(model.hidden(torch.from_numpy(x)).detach().numpy(), hidden, rtol=1e-4, atol=1e-5)
+    assert hidden.shape == (5, model.shape.hidden)
+    expected = (hidden @ state["decoder.weight"].T + state["decoder.bias"]) * state["target_scale"]
+    found = model(torch.from_numpy(x)).detach().numpy()
+    np.testing.assert_allclose(found, expected + state["target_mean"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", SHAPES)
+def test_a_fresh_model_neither_blows_up_nor_silences_what_passes_through(architecture):
+    shape = AuxShape(64, 64 if architecture == "linear" else 512, 200, architecture)
+    x = torch.randn(2000, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert 0.8 < AuxModel(shape)(x).std() < 1.25
 
 
 def test_initial_weights_follow_from_the_seed_alone():
@@ -34,12 +70,27 @@ def test_initial_weights_follow_from_the_seed_alone():
     assert not torch.equal(first.encoder.weight, third.encoder.weight)
 
 
-def test_save_and_load_without_lightning_or_pickle(tmp_path):
+def test_a_folder_without_an_architecture_holds_one_layer(tmp_path):
     model = random_model()
+    model.save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["architecture"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    x = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(AuxModel.load(tmp_path)(x), model(x))
+
+
+@pytest.mark.parametrize("architecture", SHAPES)
+def test_save_and_load(architecture, tmp_path):
+    model = random_model(architecture=architecture)
     model.save(tmp_path)
     x = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
     assert torch.equal(AuxModel.load(tmp_path)(x), model(x))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_loads_without_lightning(tmp_path):
+    random_model().save(tmp_path)
     code = (
         "import sys; from pathlib import Path; from aux.model import AuxModel;"
         f"AuxModel.load(Path({str(tmp_path)!r})); assert 'lightning' not in sys.modules"

@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 
@@ -16,6 +18,20 @@ def test_take_equals_indexing_the_concatenation(tmp_path):
     assert len(rows) == 14
     np.testing.assert_array_equal(rows.take(wanted), np.concatenate(blocks)[wanted])
     assert rows.take(wanted[:0]).shape == (0, 3)
+
+
+def test_mapped_shards_travel_as_places_and_others_as_content(tmp_path):
+    block = np.random.default_rng(0).normal(size=(4000, 3)).astype(np.float32)
+    np.save(tmp_path / "block.npy", block)
+    mapped = np.load(tmp_path / "block.npy", mmap_mode="r")
+    wanted = np.random.default_rng(1).integers(0, 4000, size=50)
+    sizes = []
+    for shard in (mapped, mapped[7:], mapped[:, ::2], block):
+        travelled = pickle.dumps(ShardedRows([shard]))
+        found, whole = pickle.loads(travelled), ShardedRows([shard])
+        np.testing.assert_array_equal(found.take(wanted % len(whole)), whole.take(wanted % len(whole)))
+        sizes.append(len(travelled))
+    assert sizes[0] < 1000 < 30_000 < min(sizes[1:])
 
 
 def test_no_document_is_on_both_sides_and_tokens_do_not_matter():

@@ -13,11 +13,21 @@ import torch
 
 from aux.accuracy import PearsonAccumulator
 from aux.config import AuxConfig
+from aux.logs import write_log
 from aux.rows import ShardedRows, epoch_order
 from aux.training import train
 from scale.errors import UserError
 
-CONFIG = AuxConfig(expansion=8, epochs=8, batch_size=64, learning_rate=3e-3, validation_share=0.2, patience=8, seed=3)
+CONFIG = AuxConfig(
+    expansion=8,
+    epochs=8,
+    batch_size=64,
+    learning_rate=3e-3,
+    validation_share=0.2,
+    patience=8,
+    seed=3,
+    accelerator="cpu",
+)
 ROWS = 3000
 
 
@@ -36,7 +46,7 @@ def shards(values):
 
 def fit(config=CONFIG, folder=None, *, values=None):
     X, Y, documents = values or data()
-    return train(shards(X), shards(Y), documents, config, residual_width=12, folder=folder, accelerator="cpu")
+    return train(shards(X), shards(Y), documents, config, residual_width=12, folder=folder)
 
 
 def weight_bytes(model):
@@ -88,7 +98,7 @@ def test_facts_describe_the_best_epoch(plain):
 def test_same_seed_same_bytes_whatever_the_shards_and_another_seed_not(plain):
     X, Y, documents = data()
     torch.manual_seed(99)
-    whole = train([X], [Y], documents, CONFIG, residual_width=12, accelerator="cpu")
+    whole = train([X], [Y], documents, CONFIG, residual_width=12)
     assert weight_bytes(whole.model) == weight_bytes(plain.model)
     assert weight_bytes(fit(dataclasses.replace(CONFIG, seed=4)).model) != weight_bytes(plain.model)
 
@@ -167,6 +177,8 @@ def test_interrupted_after_any_epoch_and_resumed_gives_the_same_bytes(plain, tmp
     resumed = fit(folder=tmp_path)
     assert weight_bytes(resumed.model) == weight_bytes(plain.model)
     assert resumed.facts == plain.facts
+    write_log(tmp_path / "plain.csv", plain.facts["history"])
+    assert (tmp_path / "log.csv").read_bytes() == (tmp_path / "plain.csv").read_bytes()
 
 
 KILLED_RUN = """
@@ -195,8 +207,9 @@ fit(folder=Path(sys.argv[2]))
 def test_killed_within_an_epoch_and_again_while_saving_gives_the_same_bytes(plain, tmp_path):
     here = os.path.dirname(__file__)
     root = os.path.dirname(os.path.dirname(here))
-    # About a hundred batches are gathered per epoch; the second run's third rename is that of a later checkpoint.
-    for name, moment, finished in (("take", 250, 2), ("replace", 3, 4)):
+    # About a hundred batches are gathered per epoch. The second run renames its log once, then checkpoint and log after
+    # every epoch: its sixth rename is that of the third checkpoint.
+    for name, moment, finished in (("take", 250, 2), ("replace", 6, 4)):
         command = [sys.executable, "-c", KILLED_RUN, here, str(tmp_path), name, str(moment)]
         assert subprocess.run(command, cwd=root, env={**os.environ, "PYTHONPATH": root}).returncode == -signal.SIGKILL
         assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == finished - 1
