@@ -8,6 +8,7 @@ from typing import Literal
 from scale.errors import UserError
 
 Architecture = Literal["one-layer", "two-layer", "gated", "linear"]
+Base = Literal["ridge", "none"]
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class AuxConfig:
         explained: Share of the variance of standardised susceptibilities that the predicted components hold.
         architecture: What lies between activations and coordinates: `one-layer` or `two-layer`, rectified hidden units;
             `gated`, one layer of rectified units times linear ones; `linear`, nothing.
+        base: What hidden units add to: the `ridge` regression on the same inputs, which is exact and takes no steps, so
+            that training only has to find what it leaves; or nothing, as published.
         expansion: Width of a hidden layer, as a multiple of the width named by `expansion_of`.
         expansion_of: What `expansion` multiplies: the width of the `residual` stream, or of the whole `input`.
         l1: Weight of the mean absolute hidden activation in the loss.
@@ -43,6 +46,7 @@ class AuxConfig:
     pcs: int | None = None
     explained: float = 0.95
     architecture: Architecture = "one-layer"
+    base: Base = "ridge"
     expansion: int = 16
     expansion_of: Literal["residual", "input"] = "residual"
     l1: float = 1e-3

@@ -40,9 +40,10 @@ class AuxLightning(lightning.LightningModule):
 
     def training_step(self, batch: Batch, _: int) -> torch.Tensor:
         inputs, targets, whole = batch
-        hidden = self.model.hidden(inputs)
+        normalised = self.model.normalised(inputs)
+        hidden = self.model.encode(normalised)
         wanted = (targets - self.model.target_mean) / self.model.target_scale
-        error = (self.model.decode(hidden).float() - wanted).square().sum() / wanted.shape[1]
+        error = (self.model.decode(hidden, normalised).float() - wanted).square().sum() / wanted.shape[1]
         size = hidden.float().abs().sum() / hidden.shape[1]
         world = self.trainer.world_size
         # Lightning averages the weights of this mean over processes as integers: so many times as much loses nothing.

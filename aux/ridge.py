@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aux.moments import Columns, Moments
+from aux.moments import BLOCK_ROWS, Columns, Moments
+from aux.rows import ShardedRows
 from scale.errors import UserError
 
 #: In units of the variance of a normalised input feature.
@@ -64,6 +65,18 @@ class RidgeAccumulator:
         errors = np.stack([path.validation_error(validation, penalty) for penalty in penalties])
         chosen = np.asarray(penalties)[errors.argmin(axis=0)]
         return path.solution(chosen)
+
+
+def fit_ridge(inputs: ShardedRows, targets: ShardedRows, validation: np.ndarray) -> Ridge:
+    """The regression on all rows but those of ``validation`` (a mask), which choose its penalties."""
+    sides = []
+    for chosen in (np.flatnonzero(~validation), np.flatnonzero(validation)):
+        sums = RidgeAccumulator(inputs.width, targets.width)
+        for start in range(0, len(chosen), BLOCK_ROWS):
+            rows = chosen[start : start + BLOCK_ROWS]
+            sums.update(inputs.take(rows), targets.take(rows))
+        sides.append(sums)
+    return sides[0].result(sides[1])
 
 
 @dataclass(frozen=True)

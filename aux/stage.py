@@ -17,12 +17,12 @@ import numpy as np
 import polars
 import torch
 
-from aux.accuracy import accuracy, noise_ceiling
+from aux.accuracy import PearsonAccumulator, accuracy, noise_ceiling
 from aux.basis import Basis, BasisAccumulator
 from aux.config import AuxConfig
 from aux.logs import LOG_FILE
 from aux.model import AuxModel
-from aux.ridge import Ridge, RidgeAccumulator
+from aux.ridge import Ridge, fit_ridge
 from aux.rows import ShardedRows, validation_rows
 from aux.targets import read_targets, write_targets
 from aux.training import Trained, train
@@ -33,6 +33,8 @@ from scale.store import Shards, read_manifest, read_table, replace_atomically, w
 
 TRAINING = "training"
 TARGETS = "targets"
+#: A PC whose measurement by one half agrees with that by the other less than this says little of a predictor.
+RELIABLE = 0.3
 
 
 def block_splits(sizes: Sequence[int], splits: np.ndarray) -> list[str]:
@@ -119,21 +121,10 @@ def read_truth(chi: Path, taps: Path, basis: Basis, config: AuxConfig, folder: P
     return Truth(tap_blocks(taps, splits, "truth"), folder, split_documents(chi, "truth"))
 
 
-def fit_ridge(truth: Truth, half: int | None, config: AuxConfig) -> Ridge:
-    """The linear reference, on the same training and validation documents as the auxiliary model."""
-    target = ShardedRows(truth.target(half))
+def linear_reference(truth: Truth, half: int | None, config: AuxConfig) -> Ridge:
+    """Ridge regression, on the same training and validation documents as the auxiliary model."""
     validation = validation_rows(truth.documents, config.validation_share, config.seed)
-    widths = (truth.inputs[0].shape[1], target.width)
-    fit, check = RidgeAccumulator(*widths), RidgeAccumulator(*widths)
-    start = 0
-    for block in truth.inputs:
-        rows = np.arange(start, start + len(block))
-        held = validation[rows]
-        fit.update(block[~held], target.take(rows[~held]))
-        if held.any():
-            check.update(block[held], target.take(rows[held]))
-        start += len(block)
-    return fit.result(check)
+    return fit_ridge(ShardedRows(truth.inputs), ShardedRows(truth.target(half)), validation)
 
 
 @torch.no_grad()
@@ -167,6 +158,8 @@ def accuracy_table(
     baseline = accuracy(linear, other, heldout.documents, **seeds)
     shared = accuracy(prediction, same, heldout.documents, **seeds)
     ceiling = noise_ceiling(same, other, length=1)
+    measured = PearsonAccumulator(other.shape[1]).update(same, other).result().pearson
+    reliable = measured > RELIABLE
     table = polars.DataFrame(
         {
             "pc": np.arange(len(basis.variances), dtype=np.int32),
@@ -176,7 +169,10 @@ def accuracy_table(
             "pearson_high": across.pearson_high,
             "r2": across.r2,
             "ridge_pearson": baseline.pearson,
+            "ridge_low": baseline.pearson_low,
+            "ridge_high": baseline.pearson_high,
             "ceiling": ceiling,
+            "measured_pearson": measured,
             "pearson_shared": shared.pearson,
         }
     )
@@ -186,7 +182,12 @@ def accuracy_table(
         "pearson_high": across.mean_pearson_high,
         "pearson_shared": shared.mean_pearson,
         "ridge_pearson": baseline.mean_pearson,
+        "ridge_low": baseline.mean_pearson_low,
+        "ridge_high": baseline.mean_pearson_high,
         "ceiling": float(ceiling.mean()),
+        "measured_pearson": float(measured.mean()),
+        "reliable_pcs": int(reliable.sum()),
+        "reached": float((across.pearson[reliable] / ceiling[reliable]).mean()) if reliable.any() else float("nan"),
     }
 
 
@@ -204,7 +205,7 @@ def make(work: Workspace, config: AuxConfig) -> dict[str, Any]:
     heldout = read_measured(chi, taps, basis, config, "heldout")
     work.progress.say(f"  {len(basis.variances)} PCs; training on one half of the chains, to be judged by the other")
     judged = fit(truth, 0, config, width, work, "judged").model
-    table, means = accuracy_table(basis, judged, fit_ridge(truth, 0, config), heldout, config)
+    table, means = accuracy_table(basis, judged, linear_reference(truth, 0, config), heldout, config)
     work.progress.say("  training on both halves, to be kept")
     kept = fit(truth, None, config, width, work, "kept")
     basis.save(work.folder)

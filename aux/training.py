@@ -20,6 +20,7 @@ from aux.config import AuxConfig
 from aux.logs import live_logger
 from aux.model import AuxModel, AuxShape
 from aux.moments import BLOCK_ROWS, ColumnMoments, Columns
+from aux.ridge import fit_ridge
 from aux.rows import ShardedRows, validation_rows
 from scale.errors import UserError
 
@@ -60,6 +61,8 @@ def train(
     validation = validation_rows(documents, config.validation_share, config.seed)
     statistics = [_column_statistics(rows, ~validation) for rows in pairs]
     model = _fresh_model(statistics, config, residual_width)
+    if config.base == "ridge":
+        model.start_from(fit_ridge(*pairs, validation))
     if folder is not None:
         _refuse_other_training(folder, {"settings": _settings(config), "data": _fingerprint(documents, statistics)})
     with _place(folder) as place:
@@ -132,7 +135,8 @@ def _column_statistics(rows: ShardedRows, training: np.ndarray) -> Columns:
 def _fresh_model(statistics: Sequence[Columns], config: AuxConfig, residual_width: int) -> AuxModel:
     """The initial model, which knows the training statistics of inputs and targets."""
     inputs, targets = (len(columns.mean) for columns in statistics)
-    shape = AuxShape(inputs, config.hidden_width(residual_width, inputs), targets, config.architecture)
+    hidden = config.hidden_width(residual_width, inputs)
+    shape = AuxShape(inputs, hidden, targets, config.architecture, config.base)
     model = AuxModel(shape, seed=config.seed)
     for name, columns in zip(("input", "target"), statistics, strict=True):
         getattr(model, f"{name}_mean").copy_(torch.from_numpy(columns.mean))

@@ -29,7 +29,7 @@ import yaml
 from aux.accuracy import PearsonAccumulator, noise_ceiling
 from aux.config import AuxConfig
 from aux.ridge import Ridge
-from aux.stage import Measured, Truth, fit_basis, fit_ridge, predict, read_measured, read_truth
+from aux.stage import Measured, Truth, fit_basis, linear_reference, predict, read_measured, read_truth
 from aux.training import train
 from scale.errors import UserError
 from scale.store import read_json, read_manifest, write_json
@@ -110,7 +110,7 @@ def linear_predictions(ridge: Ridge, blocks: list[np.ndarray]) -> np.ndarray:
 
 def references(run: Run) -> dict[str, Any]:
     """The ridge regression and the ceiling, which have no seed."""
-    ridge = linear_predictions(fit_ridge(run.truth, 0, run.config), run.heldout.inputs)
+    ridge = linear_predictions(linear_reference(run.truth, 0, run.config), run.heldout.inputs)
     same, other = run.heldout.target(0), run.heldout.target(1)
     return {
         "ceiling": float(noise_ceiling(same, other, length=1).mean()),

@@ -9,6 +9,8 @@ import torch
 
 from aux.config import Architecture
 from aux.model import AuxModel, AuxShape
+from aux.ridge import fit_ridge
+from aux.rows import ShardedRows
 
 SHAPES = {name: AuxShape(6, 6 if name == "linear" else 11, 3, name) for name in get_args(Architecture)}
 
@@ -96,3 +98,28 @@ def test_loads_without_lightning(tmp_path):
         f"AuxModel.load(Path({str(tmp_path)!r})); assert 'lightning' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_model_starts_as_the_ridge_regression_it_is_given():
+    rng = np.random.default_rng(0)
+    X, Y = (rng.normal(size=(400, 6)) * 3 + 5).astype(np.float32), rng.normal(size=(400, 3)).astype(np.float32)
+    Y += X[:, :3] * [1, 10, 0.1]
+    held = np.arange(400) < 80
+    ridge = fit_ridge(ShardedRows([X]), ShardedRows([Y]), held)
+    model = AuxModel(AuxShape(6, 12, 3, base="ridge"), seed=1)
+    for name, values in (("input", X), ("target", Y)):
+        getattr(model, f"{name}_mean").copy_(torch.from_numpy(values.mean(axis=0)))
+        getattr(model, f"{name}_scale").copy_(torch.from_numpy(values.std(axis=0)))
+    nothing = model(torch.from_numpy(X)).detach().numpy()
+    np.testing.assert_allclose(nothing, np.broadcast_to(Y.mean(axis=0), Y.shape), rtol=1e-4)
+    model.start_from(ridge)
+    np.testing.assert_allclose(model(torch.from_numpy(X)).detach().numpy(), ridge.predict(X), rtol=1e-3, atol=1e-3)
+
+
+def test_the_base_is_kept_and_not_trained(tmp_path):
+    model = AuxModel(AuxShape(6, 12, 3, base="ridge"))
+    model.base.copy_(torch.arange(18.0).view(3, 6))
+    model.save(tmp_path)
+    assert torch.equal(AuxModel.load(tmp_path).base, model.base)
+    assert "base" not in dict(model.named_parameters())
+    assert AuxModel(AuxShape(6, 12, 3)).base is None

@@ -61,3 +61,15 @@ def test_ridge_finds_the_linear_share_and_no_more(training):
     found = pearson(fitted.result(check).predict(fresh_X), fresh_Y)
     np.testing.assert_allclose(found, LINEAR_CEILING, atol=0.015)
     assert (found < 0.75 * CEILING).all()
+
+
+def test_hidden_units_find_what_the_ridge_regression_leaves(training):
+    """The ridge base changes where training starts from, not what can be found; and no more is needed."""
+    X, Y, documents = training
+    config = AuxConfig(epochs=8, batch_size=256, learning_rate=3e-3, accelerator="cpu", base="none")
+    plain = train([X], [Y], documents, config, residual_width=WIDTH).model
+    fresh_X, fresh_Y, _ = planted(30_000, seed=1)
+    with torch.no_grad():
+        found = pearson(plain(torch.from_numpy(fresh_X)).numpy(), fresh_Y)
+    assert plain.base is None
+    assert (found > 0.97 * CEILING).all()

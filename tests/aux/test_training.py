@@ -27,6 +27,7 @@ CONFIG = AuxConfig(
     patience=8,
     seed=3,
     accelerator="cpu",
+    base="none",
 )
 ROWS = 3000
 
@@ -113,7 +114,7 @@ def test_every_epoch_has_its_own_order_and_the_learning_rate_falls_to_zero(tmp_p
 
     monkeypatch.setattr(ShardedRows, "take", spied)
     trained = fit(dataclasses.replace(CONFIG, epochs=2), tmp_path)
-    requested = np.concatenate(seen[2::2])  # inputs and targets ask alike, after one statistics pass over each
+    requested = np.concatenate(seen[2::2])  # inputs and targets ask alike, after a statistics pass over each
     training, validation = np.flatnonzero(~trained.validation), np.flatnonzero(trained.validation)
     epochs = [np.concatenate([epoch_order(training, seed=3, epoch=epoch), validation]) for epoch in (0, 1)]
     np.testing.assert_array_equal(requested, np.concatenate(epochs))
