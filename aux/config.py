@@ -54,7 +54,7 @@ class AuxConfig:
     patience: int = 6
     batch_size: int = 512
     learning_rate: float = 1e-3
-    weight_decay: float = 1.0
+    weight_decay: float = 3.0
     validation_share: float = 0.1
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"

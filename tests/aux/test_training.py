@@ -23,6 +23,7 @@ CONFIG = AuxConfig(
     epochs=8,
     batch_size=64,
     learning_rate=3e-3,
+    weight_decay=1.0,
     validation_share=0.2,
     patience=8,
     seed=3,
