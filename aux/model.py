@@ -56,9 +56,13 @@ class AuxModel(nn.Module):
             nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
             nn.init.zeros_(layer.bias)
 
+    def encode(self, normalised: torch.Tensor) -> torch.Tensor:
+        """Hidden activations (N, H) of normalised activations (N, I)."""
+        return torch.relu_(self.encoder(normalised))
+
     def hidden(self, activations: torch.Tensor) -> torch.Tensor:
         """Hidden activations (N, H) of raw activations (N, I)."""
-        return torch.relu(self.encoder((activations - self.input_mean) / self.input_scale))
+        return self.encode((activations - self.input_mean) / self.input_scale)
 
     def decode(self, hidden: torch.Tensor) -> torch.Tensor:
         """Coordinates (N, P) in units of the training targets' standard deviations, centred."""

@@ -1,12 +1,14 @@
 """Stage `upsampled`: PC coordinates predicted for the large corpus, one work item per few hundred contexts.
 
 Reads corpus/, taps/ (which layers) and aux/. Writes shards of ``coordinates`` (rows, P) and ``rows.parquet``.
-Activations go from the forward pass into the auxiliary model and never touch the disk.
+Activations go from the forward pass into the auxiliary model and never touch the disk; an item reads its own contexts
+alone, so that memory does not grow with the corpus.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,48 +17,90 @@ import torch
 
 from aux.config import UpsampleConfig
 from aux.model import AuxModel
-from scale.batches import memory_explained, remembered_budget
+from aux.predictor import Predictor
+from scale.batches import Budget, memory_explained, remembered_budget
 from scale.config import ModelConfig
 from scale.corpus import read_rows
 from scale.engine import Item, Workspace, per_worker
-from scale.language_model import load_language_model
-from scale.store import read_manifest, shard_name, write_table
-from scale.taps import tapped
+from scale.language_model import LanguageModel, choose_device, load_language_model
+from scale.store import read_array, read_manifest, shard_name
+from scale.taps import tap_parts
 
 PREDICTED = ("heldout", "upsample")
 
 
 @per_worker
-def load_aux(folder: Path) -> AuxModel:
-    return AuxModel.load(folder)
+def load_predictor(folder: Path, device: torch.device) -> Predictor:
+    return Predictor(AuxModel.load(folder), device)
+
+
+def resolved(model: ModelConfig, config: UpsampleConfig) -> tuple[ModelConfig, bool]:
+    """The language model as it is to be loaded, and whether products are taken in bfloat16 all the same."""
+    if config.precision == "float32":
+        return replace(model, dtype="float32"), False
+    device = choose_device(model)
+    native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return model, config.precision == "bfloat16" or (native and model.dtype != "float16")
+
+
+@torch.no_grad()
+def predict(
+    language_model: LanguageModel,
+    predictor: Predictor,
+    tokens: np.ndarray,
+    layers: tuple[int, ...],
+    budget: Budget,
+    *,
+    batch: int = 0,
+    bfloat16: bool = False,
+) -> np.ndarray:
+    """Coordinates of every row of some contexts, (contexts · (T - 1), P)."""
+    ids = torch.from_numpy(np.array(tokens)).long().to(language_model.device)
+    found: list[torch.Tensor] = []
+
+    def some(begin: int, end: int) -> None:
+        with torch.autocast(ids.device.type, torch.bfloat16, enabled=bfloat16):
+            parts = tap_parts(language_model, ids[begin:end], layers)
+        found.append(predictor(parts, bfloat16=bfloat16).cpu())
+
+    def size() -> int:
+        return min(batch or len(ids), budget.variants(ids.shape[1]))
+
+    budget.ranges(len(ids), size, some, "contexts")
+    return torch.cat(found).numpy()
 
 
 @memory_explained()
-@torch.no_grad()
 def coordinates(
-    corpus: Path, aux: Path, model: ModelConfig, layers: tuple[int, ...], batch: int, start: int, stop: int
+    corpus: Path,
+    aux: Path,
+    model: ModelConfig,
+    layers: tuple[int, ...],
+    batch: int,
+    bfloat16: bool,
+    contexts: np.ndarray,
 ) -> Mapping[str, np.ndarray]:
-    """Work item: predicted coordinates of every row of some contexts."""
-    language_model, predictor = load_language_model(model), load_aux(aux)
+    """Work item: predicted coordinates of every row of the contexts of these numbers."""
+    language_model = load_language_model(model)
     budget = remembered_budget(language_model.device, model.batch_tokens)
-    tokens = read_rows(corpus, PREDICTED).tokens[start:stop]
-    blocks = [
-        predictor(torch.from_numpy(tapped(language_model, tokens[i : i + batch], list(layers), budget))).numpy()
-        for i in range(0, len(tokens), batch)
-    ]
-    return {"coordinates": np.concatenate(blocks).astype(np.float32)}
+    predictor, tokens = load_predictor(aux, language_model.device), read_array(corpus / "tokens.npy")[contexts]
+    found = predict(language_model, predictor, tokens, layers, budget, batch=batch, bfloat16=bfloat16)
+    return {"coordinates": found}
 
 
 def make(work: Workspace, model: ModelConfig, config: UpsampleConfig) -> dict[str, Any]:
     corpus, aux = work.inputs["corpus"], work.inputs["aux"]
-    load_aux.forget()  # a path may have been made again since this process last read it
+    load_predictor.forget()  # a path may have been made again since this process last read it
     layers = tuple(read_manifest(work.inputs["taps"]).facts["layers"])
     rows = read_rows(corpus, PREDICTED)
-    shared = {"corpus": corpus, "aux": aux, "model": model, "layers": layers, "batch": config.batch_contexts}
+    numbers = rows.contexts["context"].to_numpy()
+    loaded, bfloat16 = resolved(model, config)
+    shared = {"corpus": corpus, "aux": aux, "model": loaded, "layers": layers, "bfloat16": bfloat16}
+    shared["batch"] = config.batch_contexts
     items = [
-        Item(shard_name(index), coordinates, {**shared, "start": start, "stop": stop})
+        Item(shard_name(index), coordinates, {**shared, "contexts": numbers[start:stop]})
         for index, (start, stop) in enumerate(rows.ranges(config.contexts_per_shard))
     ]
     work.engine.run(items, work.folder, "contexts", work.progress)
-    write_table(work.folder / "rows.parquet", rows.table())
-    return {"rows": len(rows.contexts) * rows.per_context}
+    rows.write_table(work.folder / "rows.parquet")
+    return {"rows": rows.count, "precision": "bfloat16" if bfloat16 else loaded.dtype}

@@ -7,7 +7,7 @@ stream one position earlier cannot know it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +35,19 @@ def tap_layers(depth: int, count: int) -> list[int]:
     return layers
 
 
+def tap_parts(language_model: LanguageModel, ids: torch.Tensor, layers: Sequence[int]) -> list[torch.Tensor]:
+    """What the rows of some contexts read, part by part: (contexts, T - 1, width) each, nothing copied."""
+    return [stream[:, 1:] for stream in residual_stream(language_model, ids, layers)]
+
+
 def tapped(language_model: LanguageModel, tokens: np.ndarray, layers: list[int], budget: Budget) -> np.ndarray:
     """Activations of every row of some contexts, taps concatenated, float32; as many at a time as the budget allows."""
     ids = torch.from_numpy(np.array(tokens)).long().to(language_model.device)
     found: list[np.ndarray] = []
 
     def some(begin: int, end: int) -> None:
-        streams = residual_stream(language_model, ids[begin:end], layers)
-        found.append(torch.cat([s[:, 1:].flatten(0, 1).float() for s in streams], dim=1).cpu().numpy())
+        parts = tap_parts(language_model, ids[begin:end], layers)
+        found.append(torch.cat([part.flatten(0, 1).float() for part in parts], dim=1).cpu().numpy())
 
     budget.ranges(len(ids), lambda: budget.variants(ids.shape[1]), some, "contexts")
     return np.concatenate(found)
@@ -51,7 +56,7 @@ def tapped(language_model: LanguageModel, tokens: np.ndarray, layers: list[int],
 @memory_explained()
 def activations(corpus: Path, model: ModelConfig, layers: list[int], start: int, stop: int) -> Mapping[str, np.ndarray]:
     """Work item: the taps of some of the measured contexts."""
-    tokens = read_rows(corpus, MEASURED).tokens[start:stop]
+    tokens = read_rows(corpus, MEASURED).take(slice(start, stop))
     language_model = load_language_model(model)
     budget = remembered_budget(language_model.device, model.batch_tokens)
     return {"activations": tapped(language_model, tokens, layers, budget)}
