@@ -23,6 +23,7 @@ from scale.config import ModelConfig
 from scale.corpus import read_rows
 from scale.engine import Item, Workspace, per_worker
 from scale.language_model import LanguageModel, choose_device, load_language_model
+from scale.precision import native_bfloat16
 from scale.store import read_array, read_manifest, shard_name
 from scale.taps import tap_parts
 
@@ -38,9 +39,8 @@ def resolved(model: ModelConfig, config: UpsampleConfig) -> tuple[ModelConfig, b
     """The language model as it is to be loaded, and whether products are taken in bfloat16 all the same."""
     if config.precision == "float32":
         return replace(model, dtype="float32"), False
-    device = choose_device(model)
-    native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return model, config.precision == "bfloat16" or (native and model.dtype != "float16")
+    native = native_bfloat16(choose_device(model)) and model.dtype != "float16"
+    return model, native or config.precision == "bfloat16"
 
 
 @torch.no_grad()
