@@ -20,11 +20,11 @@ from aux.model import AuxModel
 from aux.predictor import Predictor
 from scale.batches import Budget, memory_explained, remembered_budget
 from scale.config import ModelConfig
-from scale.corpus import read_rows
+from scale.corpus import context_tokens, read_rows
 from scale.engine import Item, Workspace, per_worker
 from scale.language_model import LanguageModel, choose_device, load_language_model
 from scale.precision import native_bfloat16
-from scale.store import read_array, read_manifest, shard_name
+from scale.store import read_manifest, shard_name
 from scale.taps import tap_parts
 
 PREDICTED = ("heldout", "upsample")
@@ -83,7 +83,7 @@ def coordinates(
     """Work item: predicted coordinates of every row of the contexts of these numbers."""
     language_model = load_language_model(model)
     budget = remembered_budget(language_model.device, model.batch_tokens)
-    predictor, tokens = load_predictor(aux, language_model.device), read_array(corpus / "tokens.npy")[contexts]
+    predictor, tokens = load_predictor(aux, language_model.device), context_tokens(corpus, contexts)
     found = predict(language_model, predictor, tokens, layers, budget, batch=batch, bfloat16=bfloat16)
     return {"coordinates": found}
 

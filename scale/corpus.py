@@ -24,6 +24,7 @@ from scale.language_model import load_config, load_tokenizer
 from scale.sources import iterate, source_identity
 from scale.store import growing_array, read_array, read_table, write_table, write_table_blocks
 
+TOKENS = "tokens.npy"
 ROWS = {
     "row": polars.Int64, "context": polars.Int32, "position": polars.Int32, "token": polars.Int32,
     "document": polars.Int32, "split": polars.String,
@@ -81,7 +82,7 @@ def make(work: Workspace, model: ModelConfig, config: CorpusConfig) -> dict[str,
     tokenizer = load_tokenizer(model)
     short = short_documents(tokenizer, config)
     texts = iterate(**source_arguments(config), shuffle=config.seed)
-    with growing_array(work.folder / "tokens.npy", (config.context_length,), np.int32) as tokens:
+    with growing_array(work.folder / TOKENS, (config.context_length,), np.int32) as tokens:
         collected = Collected(tokens)
         collect(tokenized(texts, tokenizer, config, short), config, collected)
     check_splits(collected, short, config)
@@ -112,23 +113,24 @@ def make(work: Workspace, model: ModelConfig, config: CorpusConfig) -> dict[str,
 class Rows:
     """Tokens as rows: a context of T tokens gives T - 1, one for each predicted token.
 
-    Holds the chosen contexts, and the tokens of the whole corpus as they lie on disk.
+    Holds the chosen contexts; their tokens stay on disk, and are mapped no longer than it takes to read some, for what
+    was touched of a mapping counts as memory until it is let go.
     """
 
     contexts: polars.DataFrame
-    corpus: np.ndarray
+    corpus: Path
 
     @property
     def per_context(self) -> int:
-        return int(self.corpus.shape[1]) - 1
+        return int(read_array(self.corpus / TOKENS).shape[1]) - 1
 
     @property
     def count(self) -> int:
         return len(self.contexts) * self.per_context
 
     def take(self, which: slice | np.ndarray) -> np.ndarray:
-        """The tokens of some of the chosen contexts, read from disk."""
-        return np.array(self.corpus[self.contexts["context"].to_numpy()[which]])
+        """The tokens of some of the chosen contexts."""
+        return context_tokens(self.corpus, self.contexts["context"].to_numpy()[which])
 
     def ranges(self, step: int) -> list[tuple[int, int]]:
         """Runs of at most ``step`` contexts, none of which reaches across two splits."""
@@ -163,10 +165,15 @@ def read_rows(corpus: Path, splits: tuple[str, ...]) -> Rows:
     """The contexts of some splits, one split after the other, each in the corpus's order."""
     table = read_table(corpus / "contexts.parquet")
     contexts = polars.concat([table.filter(polars.col("split") == split) for split in splits])
-    return Rows(contexts, read_array(corpus / "tokens.npy"))
+    return Rows(contexts, corpus)
+
+
+def context_tokens(corpus: Path, contexts: np.ndarray) -> np.ndarray:
+    """The contexts of these numbers, (contexts, T), and nothing else of the corpus."""
+    return np.array(read_array(corpus / TOKENS)[contexts])
 
 
 def split_tokens(corpus: Path, split: str, limit: int) -> np.ndarray:
     """The first ``limit`` contexts of a split; fewer if it has fewer."""
     contexts = read_table(corpus / "contexts.parquet").filter(polars.col("split") == split)["context"].to_numpy()
-    return np.array(read_array(corpus / "tokens.npy")[contexts[:limit]])
+    return context_tokens(corpus, contexts[:limit])

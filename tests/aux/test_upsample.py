@@ -191,7 +191,7 @@ class Watched:
     """An array that notes how many of its rows are asked for at a time."""
 
     def __init__(self, array: np.ndarray, read: list[int]) -> None:
-        self.array, self.read = array, read
+        self.array, self.shape, self.read = array, array.shape, read
 
     def __getitem__(self, which: np.ndarray) -> np.ndarray:
         found: np.ndarray = self.array[which]
@@ -199,10 +199,10 @@ class Watched:
         return found
 
 
-def test_no_item_reads_more_of_the_corpus_than_its_own(
-    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_corpus_is_read_piece_by_piece(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every item its own contexts, then the table of rows, 16 contexts at a time; no piece holds two splits."""
     read: list[int] = []
-    monkeypatch.setattr(aux.upsample, "read_array", lambda path: Watched(read_array(path), read))
+    monkeypatch.setattr(corpus, "read_array", lambda path: Watched(read_array(path), read))
+    monkeypatch.setattr(corpus, "CONTEXTS_AT_ONCE", 16)
     stage(tmp_path / "one", contexts_per_shard=8)
-    assert read == [8, 7, 8, 8, 8, 8, 8]
+    assert read == [8, 7, 8, 8, 8, 8, 8, 15, 16, 16, 8]
