@@ -190,8 +190,8 @@ def print_run(found: dict[str, Any]) -> None:
     peak = found["peak"]
     print(f"  {rows:,} rows, peak {peak['in all']:,.0f} MiB ({peak['after corpus']:,.0f} by the end of corpus)")
     for tenth in range(1, 11):
-        seconds, held = curve[round(len(curve) * tenth / 10) - 1]
-        print(f"  {tenth / 10:>4.0%} of the shards  {seconds:>8,.0f} s  {held:,.0f} MiB")
+        wall, cpu, held = curve[round(len(curve) * tenth / 10) - 1]
+        print(f"  {tenth / 10:>4.0%} of the shards  {wall:>8,.0f} s  {cpu:>8,.0f} CPU s  {held:,.0f} MiB")
 
 
 def main() -> None:

@@ -49,18 +49,22 @@ class Text:
 
 @dataclass
 class Curve:
-    """Seconds and MiB held, each time a shard was finished: a progress that keeps notes."""
+    """Seconds, CPU seconds and MiB held, each time a shard was finished: a progress that keeps notes."""
 
     started: float = field(default_factory=time.perf_counter)
-    points: list[tuple[float, float]] = field(default_factory=list)
+    spent: float = field(default_factory=time.process_time)
+    points: list[tuple[float, float, float]] = field(default_factory=list)
+
+    def restart(self) -> None:
+        self.started, self.spent = time.perf_counter(), time.process_time()
 
     def say(self, line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
     def advance(self, steps: int = 1) -> None:
-        self.points.append((time.perf_counter() - self.started, resident()))
-        if len(self.points) % 100 == 0:
-            self.say(f"  {len(self.points)} shards, {self.points[-1][0]:.0f} s, {self.points[-1][1]:.0f} MiB")
+        self.points.append((time.perf_counter() - self.started, time.process_time() - self.spent, resident()))
+        if len(self.points) % 50 == 0:
+            self.say(f"  {len(self.points)} shards, {self.points[-1][0]:.0f} s, {self.points[-1][2]:.0f} MiB")
 
     @contextmanager
     def task(self, label: str, total: int, done: int = 0) -> Iterator[Curve]:
@@ -116,7 +120,8 @@ def carry_out(text: Text) -> dict[str, Any]:
         return facts
 
     stage("corpus", corpus.make, model, CorpusConfig(**cut, **limits, **sizes))
-    after_corpus, curve.started = peak_resident(), time.perf_counter()
+    after_corpus = peak_resident()
+    curve.restart()
     config: Any = {"contexts_per_shard": text.contexts_per_shard, "precision": text.precision}
     facts = stage("upsampled", upsample.make, model, UpsampleConfig(**config))
     return {
