@@ -165,13 +165,15 @@ def text_of(options: argparse.Namespace, folder: str, **changes: Any) -> Text:
 
 
 def print_memory(options: argparse.Namespace) -> None:
-    """Peak MiB of both stages by the number of shards, one process each."""
+    """Peak MiB of each stage by the number of shards, one process each."""
     for shards in SHARDS:
+        sizes = {"tokens": shards * CONTEXTS_PER_SHARD * 128, "contexts_per_shard": CONTEXTS_PER_SHARD}
         with tempfile.TemporaryDirectory() as folder:
-            contexts = shards * CONTEXTS_PER_SHARD
-            text = text_of(options, folder, tokens=contexts * 128, contexts_per_shard=CONTEXTS_PER_SHARD)
-            found = in_its_own_process(text)
-        print(f"  {shards:>3} shards  {found['rows']:>9,} rows  peak {found['peak']['in all']:,.0f} MiB", flush=True)
+            peaks = []
+            for stage in ("corpus", "upsampled"):
+                found = in_its_own_process(text_of(options, folder, **sizes, stages=[stage]))
+                peaks.append(f"{stage} {found['peak']['in all']:,.0f} MiB")
+        print(f"  {shards:>3} shards  {found['rows']:>9,} rows  peak of {', of '.join(peaks)}", flush=True)
 
 
 def print_corpus(options: argparse.Namespace) -> None:

@@ -41,6 +41,7 @@ class Text:
     workers: int = 1
     device: str = "cpu"
     precision: str = "auto"
+    stages: tuple[str, ...] = ("corpus", "upsampled")
 
     @property
     def contexts(self) -> int:
@@ -119,17 +120,21 @@ def carry_out(text: Text) -> dict[str, Any]:
         inputs[name] = place
         return facts
 
-    stage("corpus", corpus.make, model, CorpusConfig(**cut, **limits, **sizes))
-    after_corpus = peak_resident()
-    curve.restart()
-    config: Any = {"contexts_per_shard": text.contexts_per_shard, "precision": text.precision}
-    facts = stage("upsampled", upsample.make, model, UpsampleConfig(**config))
+    facts: dict[str, Any] = {}
+    if "corpus" in text.stages:
+        facts |= stage("corpus", corpus.make, model, CorpusConfig(**cut, **limits, **sizes))
+    peaks = {"libraries": libraries, "after corpus": peak_resident()}
+    inputs["corpus"] = folder / "corpus"
+    if "upsampled" in text.stages:
+        curve.restart()
+        config: Any = {"contexts_per_shard": text.contexts_per_shard, "precision": text.precision}
+        facts |= stage("upsampled", upsample.make, model, UpsampleConfig(**config))
     return {
         "text": asdict(text),
-        "rows": facts["rows"],
+        "rows": facts.get("rows", 0),
         "seconds": seconds,
         "cpu_seconds": cpu,
-        "peak": {"libraries": libraries, "after corpus": after_corpus, "in all": peak_resident()},
+        "peak": {**peaks, "in all": peak_resident()},
         "curve": curve.points,
     }
 
