@@ -46,8 +46,8 @@ def chi_blocks(chi: Path, estimator: Estimator, split: str) -> Iterator[np.ndarr
 
 
 def tap_blocks(taps: Path, splits: np.ndarray, split: str) -> list[np.ndarray]:
-    """Memory-mapped activations of one split, shard by shard."""
-    blocks = list(Shards(taps).blocks("activations"))
+    """Memory-mapped taps of one split, shard by shard."""
+    blocks = list(Shards(taps).blocks("taps"))
     owners = block_splits([len(block) for block in blocks], splits)
     return [block for block, owner in zip(blocks, owners, strict=True) if owner == split]
 
@@ -62,7 +62,7 @@ def fit_basis(chi: Path, config: AuxConfig) -> Basis:
 
 @dataclass(frozen=True)
 class Measured:
-    """One split: activations in shards, coordinates (rows, 2, P) by halves, and the document of every row."""
+    """One split: taps in shards, coordinates (rows, 2, P) by halves, and the document of every row."""
 
     inputs: list[np.ndarray]
     coordinates: np.ndarray

@@ -102,7 +102,7 @@ def read_activations(folder: Path, rows: np.ndarray) -> dict[int, np.ndarray]:
     """By tapped layer, the activations of some of the run's rows."""
     facts = read_manifest(folder / "taps").facts
     width = facts["width"]
-    taken = ShardedRows(list(Shards(folder / "taps").blocks("activations"))).take(rows)
+    taken = ShardedRows(list(Shards(folder / "taps").blocks("taps"))).take(rows)
     return {layer: taken[:, i * width : (i + 1) * width] for i, layer in enumerate(facts["layers"])}
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,16 +28,16 @@ from aux.config import AuxConfig
 from aux.model import AuxModel, AuxShape
 from aux.predictor import Predictor
 from aux.upsample import predict
-from benchmarks.jobs import Clock, Job, Shape, load_model, shape_of
+from benchmarks.jobs import Clock, Job, Shape, folder_of, load_model, shape_of
 from benchmarks.operations import block_forward
 from benchmarks.sides import Spread
 from benchmarks.upsample_run import PCS, Text, in_its_own_process
 from scale.batches import Budget
-from scale.config import TapsConfig
+from scale.config import ModelConfig, TapsConfig
 from scale.forward import residual_stream
 from scale.language_model import LanguageModel
-from scale.store import read_manifest
-from scale.taps import tap_layers, tap_parts
+from scale.responses import Direction
+from scale.taps import Taps, load_directions, parts_of, read_taps, tap_layers
 
 #: Shards whose peaks are compared, and contexts in each.
 SHARDS, CONTEXTS_PER_SHARD = (1, 50), 64
@@ -51,7 +51,8 @@ class Case:
     shape: Shape
     language_model: LanguageModel
     predictor: Predictor
-    layers: list[int]
+    taps: Taps
+    directions: Sequence[Direction]
     ids: torch.Tensor
 
     @property
@@ -62,17 +63,19 @@ class Case:
 def case_of(options: argparse.Namespace) -> Case:
     job = Job(options.model, (), 0, 0, device=options.device)
     shape, language_model = shape_of(job.model), LanguageModel.wrap(load_model(job))
-    layers = tap_layers(shape.layers, TapsConfig().count)
-    inputs = len(layers) * shape.width
+    taps, directions = Taps(tuple(tap_layers(shape.layers, TapsConfig().count)), options.gradients), list[Direction]()
+    inputs = taps.columns(shape.width)
     auxiliary = AuxModel(
         AuxShape(inputs, AuxConfig(expansion=options.expansion).hidden_width(shape.width, inputs), PCS)
     )
     if options.run:
-        layers = read_manifest(options.run / "taps").facts["layers"]
-        auxiliary = AuxModel.load(options.run / "aux")
+        taps, auxiliary = read_taps(options.run / "taps"), AuxModel.load(options.run / "aux")
+        config = ModelConfig(path=folder_of(options.model), device=options.device)
+        directions = load_directions(options.run / "taps", config, taps.responses)
     ids = np.random.default_rng(0).integers(0, shape.vocabulary, (options.batch, options.length))
     device = torch.device(options.device)
-    return Case(shape, language_model, Predictor(auxiliary, device), layers, torch.from_numpy(ids).to(device))
+    predictor = Predictor(auxiliary, device)
+    return Case(shape, language_model, predictor, taps, directions, torch.from_numpy(ids).to(device))
 
 
 def products(case: Case) -> Callable[[], torch.Tensor]:
@@ -87,10 +90,11 @@ def products(case: Case) -> Callable[[], torch.Tensor]:
 
 def sides(case: Case, bfloat16: bool) -> dict[str, Callable[[], Any]]:
     tokens, model = case.ids.cpu().numpy().astype(np.int32), case.language_model
-    budget, parts = Budget(case.ids.numel()), tap_parts(case.language_model, case.ids, case.layers)
-    upsampling = partial(predict, model, case.predictor, tokens, tuple(case.layers), budget)
+    budget = Budget(case.ids.numel())
+    parts = parts_of(model, case.ids, case.taps, case.directions, budget)
+    upsampling = partial(predict, model, case.predictor, tokens, case.taps, case.directions, budget)
     found: dict[str, Callable[[], Any]] = {
-        PASSES[0]: partial(residual_stream, model, case.ids, [max(case.layers)]),
+        PASSES[0]: partial(residual_stream, model, case.ids, [max(case.taps.layers)]),
         PASSES[1]: lambda: model.model(input_ids=case.ids, use_cache=False).logits,
         PASSES[2]: upsampling,
         "auxiliary model": partial(case.predictor, parts),
@@ -116,7 +120,7 @@ def measure(case: Case, repeats: int, bfloat16: bool) -> dict[str, list[float]]:
 
 def by_operations(case: Case) -> float:
     """What `upsampling / to the last tap` would be if every product ran at the same rate and nothing else took time."""
-    blocks = max(case.layers) * sum(block_forward(case.shape, int(case.ids.shape[1])).values())
+    blocks = max(case.taps.layers) * sum(block_forward(case.shape, int(case.ids.shape[1])).values())
     shape = case.predictor.model.shape
     return blocks / (blocks + 2 * shape.hidden * (shape.inputs + shape.outputs))
 
@@ -145,8 +149,9 @@ def print_rates(options: argparse.Namespace) -> None:
     seconds = measure(case, options.repeats, options.bfloat16)
     shape = case.predictor.model.shape
     print(
-        f"{options.model}, {options.batch} contexts of {options.length}, taps {case.layers} of {case.shape.layers} "
-        f"blocks, auxiliary model {shape.inputs} x {shape.hidden} x {shape.outputs}, {options.threads} thread(s)"
+        f"{options.model}, {options.batch} contexts of {options.length}, taps {list(case.taps.layers)} of "
+        f"{case.shape.layers} blocks, auxiliary model {shape.inputs} x {shape.hidden} x {shape.outputs}, "
+        f"{options.threads} thread(s)"
     )
     for name, each in seconds.items():
         rates = Spread.of([case.ids.numel() / one for one in each])
@@ -210,7 +215,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--bfloat16", action="store_true", help="also in bfloat16")
-    parser.add_argument("--run", type=Path, help="a finished run, whose auxiliary model is taken")
+    parser.add_argument("--gradients", action="store_true", help="gradients are read as well as activations")
+    parser.add_argument("--run", type=Path, help="a finished run, whose taps and auxiliary model are taken")
     parser.add_argument("--memory", action="store_true", help=f"peak memory at {SHARDS[0]} and {SHARDS[1]} shards")
     parser.add_argument("--tokens", type=int, help="a corpus of so many tokens, from text to coordinates")
     parser.add_argument("--kind", default="text")

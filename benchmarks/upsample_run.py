@@ -79,14 +79,14 @@ def stand_in(folder: Path, text: Text) -> dict[str, Path]:
     from benchmarks.jobs import shape_of
     from scale.config import TapsConfig
     from scale.store import Manifest, write_manifest
-    from scale.taps import tap_layers
+    from scale.taps import Taps, tap_layers
 
     shape, count = shape_of(text.model), TapsConfig().count
     taps, aux = folder / "taps", folder / "aux"
     for place in (taps, aux):
         place.mkdir(parents=True, exist_ok=True)
-    facts = {"layers": tap_layers(shape.layers, count), "width": shape.width}
-    write_manifest(taps, Manifest("taps", {}, {}, facts))
+    read = Taps(tuple(tap_layers(shape.layers, count)))
+    write_manifest(taps, Manifest("taps", {}, {}, {**asdict(read), "width": shape.width}))
     inputs = count * shape.width
     hidden = AuxConfig(expansion=text.expansion).hidden_width(shape.width, inputs)
     AuxModel(AuxShape(inputs, hidden, PCS)).save(aux)

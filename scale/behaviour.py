@@ -22,7 +22,7 @@ class Behaviour:
     Args:
         blocks_return_tuples: Whether a block gives its hidden state in a tuple.
         parallel: Whether the MLP reads what the attention reads, not what it gives.
-        tuples: For parts of a block that give tuples or lists: one as they give it.
+        tuples: For attentions and MLPs that give tuples or lists, by module: one as they give it. Blocks may differ.
     """
 
     blocks_return_tuples: bool
@@ -37,10 +37,11 @@ def first_of(output: Any) -> torch.Tensor:
 
 
 class Watch:
-    """Sees what goes through the first block; can silence its attention."""
+    """Sees what goes through the first block, and what the parts of all give; can silence the first attention."""
 
     def __init__(self, model: nn.Module, architecture: Architecture) -> None:
         self.outputs: dict[str, Any] = {}
+        self.parts: dict[str, Any] = {}
         self.mlp_input: torch.Tensor | None = None
         self.silent = False
         block = model.get_submodule(architecture.block(0))
@@ -55,10 +56,19 @@ class Watch:
                 module.register_forward_hook(self.keep(name)),
                 module.register_forward_pre_hook(self.look, with_kwargs=True),
             ]
+        for layer in range(architecture.layers):
+            for place in (architecture.attention_module(layer), *architecture.mlp_modules(layer)):
+                self.hooks.append(model.get_submodule(place).register_forward_hook(self.keep_part(place)))
 
     def keep(self, name: str) -> Any:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
             self.outputs[name] = output
+
+        return hook
+
+    def keep_part(self, place: str) -> Any:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            self.parts[place] = output
 
         return hook
 
@@ -93,7 +103,7 @@ def observe(model: nn.Module, architecture: Architecture, unembedding: Unembeddi
     try:
         expected = model(input_ids=ids, use_cache=False).logits.float()
         states = body(input_ids=ids, use_cache=False).last_hidden_state
-        seen, read = dict(watch.outputs), watch.mlp_input
+        seen, parts, read = dict(watch.outputs), dict(watch.parts), watch.mlp_input
         watch.silent = True
         body(input_ids=ids, use_cache=False)
         read_without = watch.mlp_input
@@ -106,7 +116,7 @@ def observe(model: nn.Module, architecture: Architecture, unembedding: Unembeddi
     return Behaviour(
         blocks_return_tuples=isinstance(seen[""], tuple | list),
         parallel=whole and len(architecture.mlp) == 1 and torch.equal(read, read_without),
-        tuples={name: output for name, output in seen.items() if name and isinstance(output, tuple | list)},
+        tuples={place: output for place, output in parts.items() if isinstance(output, tuple | list)},
     )
 
 

@@ -218,18 +218,31 @@ def check_together(sgld: SGLDConfig, probe: ProbeConfig) -> None:
 
 @dataclass(frozen=True)
 class TapsConfig:
-    """Where the residual stream is read.
+    """What the auxiliary model reads of a token.
 
     Args:
-        count: Number of evenly spaced intermediate layers.
+        count: Number of evenly spaced intermediate layers at which the residual stream is read.
+        gradients: Read the gradients of the token's loss there and at the top, too: one backward pass.
+        responses: Read the first-order response of the token's loss to every component, too: some more forward passes.
+            Either makes predictions far better (docs/auxiliary.md); without both they are made from activations alone,
+            as published.
+        direction_draws: Draws behind the direction that each component is moved along for its response.
         contexts_per_shard: Contexts in one work item.
     """
 
     count: int = 4
+    gradients: bool = True
+    responses: bool = True
+    direction_draws: int = 16
     contexts_per_shard: int = 64
 
     def __post_init__(self) -> None:
         require(self.count >= 1, f"taps.count must be at least 1, got {self.count}")
+        require(
+            self.direction_draws >= 2 and self.direction_draws % 2 == 0,
+            f"taps.direction_draws must be even and at least 2, draws come in pairs of two signs; "
+            f"got {self.direction_draws}",
+        )
         require(
             self.contexts_per_shard >= 1, f"taps.contexts_per_shard must be at least 1, got {self.contexts_per_shard}"
         )

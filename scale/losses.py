@@ -96,6 +96,18 @@ def token_losses(states: torch.Tensor, targets: torch.Tensor, unembedding: Unemb
     return torch.cat(found)
 
 
+@torch.no_grad()
+def state_slopes(states: torch.Tensor, targets: torch.Tensor, unembedding: Unembedding) -> torch.Tensor:
+    """Derivative of every row's loss with respect to its state, (rows, width): Wᵀ (softmax - target) · slope."""
+    weight = unembedding.weight
+    rows = min(len(states), whole_rows(states, len(weight)))
+    scratch, found = Scratch(states, rows * len(weight)), []
+    for part, wanted in zip(states.split(rows), targets.split(rows), strict=True):
+        _, errors = row_losses(part, wanted, unembedding, scratch)
+        found.append(errors.to(weight.dtype) @ weight)
+    return torch.cat(found)
+
+
 class MeanLosses(torch.autograd.Function):
     """Mean losses of variants, with their derivatives formed beside them.
 

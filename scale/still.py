@@ -95,7 +95,7 @@ def held_still(language_model: LanguageModel, outputs: Mapping[str, torch.Tensor
     tuples = language_model.behaviour.tuples
     for name, module in modules.items():
         value = outputs[name]
-        shape = tuples.get(part_of(language_model, name))
+        shape = tuples.get(name)
         given: Any = value if shape is None else type(shape)([value, *shape[1:]])
         module.__dict__["forward"] = lambda *args, given=given, **kwargs: given
     try:
@@ -103,8 +103,3 @@ def held_still(language_model: LanguageModel, outputs: Mapping[str, torch.Tensor
     finally:
         for module in modules.values():
             del module.__dict__["forward"]
-
-
-def part_of(language_model: LanguageModel, name: str) -> str:
-    """A module's name within its block."""
-    return name.removeprefix(f"{language_model.architecture.blocks}.").partition(".")[2]

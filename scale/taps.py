@@ -1,28 +1,40 @@
-"""Stage `taps`: residual-stream activations of the measured tokens, at a few evenly spaced layers.
+"""Stage `taps`: what the auxiliary model reads of the measured tokens, at a few evenly spaced layers.
 
-Reads corpus/. Writes shards of ``activations`` (rows, taps x width), rows as in chi/. A row holds the stream at the
+Reads corpus/. Writes shards of ``taps`` (rows, parts x width), rows as in chi/. First comes the residual stream at the
 row's own token, which has read both the token and its context: a susceptibility depends on which token came, and the
-stream one position earlier cannot know it.
+stream one position earlier cannot know it. Then, unless switched off, the gradients of the row's loss where it was
+predicted (`scale.columns`): how the model would have had to speak to foretell the token, which is the half of a
+susceptibility that activations do not hold. Last, unless switched off, its first-order responses to every component
+(`scale.responses`), along directions that are kept in ``directions.safetensors``.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 
 from scale.batches import Budget, memory_explained, remembered_budget
 from scale.chi import MEASURED
-from scale.config import ModelConfig, TapsConfig
+from scale.columns import check_columns, columns
+from scale.config import ModelConfig, SGLDConfig, TapsConfig
 from scale.corpus import read_rows
-from scale.engine import Item, Workspace
+from scale.draws import chosen_components, component_named, pool_tail
+from scale.engine import Item, Workspace, per_worker
 from scale.errors import UserError
 from scale.forward import residual_stream
 from scale.language_model import LanguageModel, load_language_model
-from scale.store import shard_name
+from scale.mean_directions import apart, direction_items
+from scale.responses import STEP, Direction, responses
+from scale.store import read_array, read_manifest, shard_name, shard_path, written
+
+DIRECTIONS = "directions.safetensors"
 
 
 def tap_layers(depth: int, count: int) -> list[int]:
@@ -35,18 +47,69 @@ def tap_layers(depth: int, count: int) -> list[int]:
     return layers
 
 
-def tap_parts(language_model: LanguageModel, ids: torch.Tensor, layers: Sequence[int]) -> list[torch.Tensor]:
-    """What the rows of some contexts read, part by part: (contexts, T - 1, width) each, nothing copied."""
-    return [stream[:, 1:] for stream in residual_stream(language_model, ids, layers)]
+@dataclass(frozen=True)
+class Taps:
+    """What is read of every row.
+
+    Args:
+        layers: Blocks below which the residual stream is read.
+        gradients: Whether the gradients of the loss are read there and at the top.
+        responses: Components whose responses are read.
+        step: Length of the step that responses are taken with.
+    """
+
+    layers: tuple[int, ...]
+    gradients: bool = False
+    responses: tuple[str, ...] = ()
+    step: float = 0.0
+
+    def columns(self, width: int) -> int:
+        """Numbers in a row."""
+        return width * (2 * len(self.layers) + 1 if self.gradients else len(self.layers)) + len(self.responses)
 
 
-def tapped(language_model: LanguageModel, tokens: np.ndarray, layers: list[int], budget: Budget) -> np.ndarray:
-    """Activations of every row of some contexts, taps concatenated, float32; as many at a time as the budget allows."""
+def read_taps(folder: Path) -> Taps:
+    """What a finished `taps` stage read."""
+    facts = read_manifest(folder).facts
+    return Taps(tuple(facts["layers"]), facts["gradients"], tuple(facts["responses"]), facts["step"])
+
+
+@per_worker
+def load_directions(folder: Path, model: ModelConfig, components: tuple[str, ...]) -> list[Direction]:
+    """The mean directions that a `taps` stage keeps, on the model's device."""
+    if not components:
+        return []
+    language_model = load_language_model(model)
+    stored = load_file(folder / DIRECTIONS)
+    return [Direction(component_named(language_model, n), stored[n].to(language_model.device)) for n in components]
+
+
+def parts_of(
+    language_model: LanguageModel, ids: torch.Tensor, taps: Taps, directions: Sequence[Direction], budget: Budget
+) -> list[torch.Tensor]:
+    """What is read of every row of some contexts, (contexts, T - 1, ...) each."""
+    if not taps.gradients and not directions:
+        return [stream[:, 1:] for stream in residual_stream(language_model, ids, taps.layers)]
+    layers = range(language_model.architecture.layers + 1) if directions else taps.layers
+    found = columns(language_model, ids, layers)
+    chosen = [list(layers).index(layer) for layer in taps.layers]
+    parts = [found.streams[index][:, 1:] for index in chosen]
+    if taps.gradients:
+        parts += [*(found.gradients[index] for index in chosen), found.slopes]
+    if directions:
+        parts.append(responses(language_model, ids, found, directions, taps.step, budget))
+    return parts
+
+
+def tapped(
+    language_model: LanguageModel, tokens: np.ndarray, taps: Taps, directions: Sequence[Direction], budget: Budget
+) -> np.ndarray:
+    """Every row of some contexts, parts joined, float32; as many contexts at a time as the budget allows."""
     ids = torch.from_numpy(np.array(tokens)).long().to(language_model.device)
     found: list[np.ndarray] = []
 
     def some(begin: int, end: int) -> None:
-        parts = tap_parts(language_model, ids[begin:end], layers)
+        parts = parts_of(language_model, ids[begin:end], taps, directions, budget)
         found.append(torch.cat([part.flatten(0, 1).float() for part in parts], dim=1).cpu().numpy())
 
     budget.ranges(len(ids), lambda: budget.variants(ids.shape[1]), some, "contexts")
@@ -54,25 +117,54 @@ def tapped(language_model: LanguageModel, tokens: np.ndarray, layers: list[int],
 
 
 @memory_explained()
-def activations(corpus: Path, model: ModelConfig, layers: list[int], start: int, stop: int) -> Mapping[str, np.ndarray]:
-    """Work item: the taps of some of the measured contexts."""
+def measured_taps(
+    corpus: Path, folder: Path, model: ModelConfig, taps: Taps, start: int, stop: int
+) -> Mapping[str, np.ndarray]:
+    """Work item: some of the measured contexts."""
     tokens = read_rows(corpus, MEASURED).take(slice(start, stop))
     language_model = load_language_model(model)
     budget = remembered_budget(language_model.device, model.batch_tokens)
-    return {"activations": tapped(language_model, tokens, layers, budget)}
+    directions = load_directions(folder, model, taps.responses)
+    return {"taps": tapped(language_model, tokens, taps, directions, budget)}
 
 
-def make(work: Workspace, model: ModelConfig, settings: TapsConfig) -> dict[str, Any]:
+def make_directions(work: Workspace, model: ModelConfig, sgld: SGLDConfig, draws: int) -> tuple[str, ...]:
+    """Write the mean direction of every component; returns their names."""
+    corpus, kept = work.inputs["corpus"], work.folder / DIRECTIONS
+    if not kept.exists():
+        unfinished = work.folder / f"{DIRECTIONS}.part"
+        length = read_rows(corpus, MEASURED).per_context + 1
+        items = direction_items(corpus, model, load_language_model(model), apart(sgld, draws), length)
+        work.engine.run(list(items.values()), unfinished, "directions", work.progress)
+        stored = {
+            name: torch.from_numpy(np.array(values))
+            for names, item in items.items()
+            for name, values in zip(
+                names, read_array(shard_path(unfinished, item.shard) / "directions.npy"), strict=True
+            )
+        }
+        with written(kept) as temporary:
+            save_file(stored, temporary)
+        shutil.rmtree(unfinished)
+    return tuple(c.name for c in chosen_components(load_language_model(model), sgld))
+
+
+def make(work: Workspace, model: ModelConfig, sgld: SGLDConfig, settings: TapsConfig) -> dict[str, Any]:
+    for cached in (load_directions, pool_tail, remembered_budget):
+        cached.forget()  # a path may have been made again since this process last read it
     corpus = work.inputs["corpus"]
-    architecture = load_language_model(model).architecture
-    layers = tap_layers(architecture.layers, settings.count)
+    language_model, rows = load_language_model(model), read_rows(corpus, MEASURED)
+    architecture = language_model.architecture
+    layers = tuple(tap_layers(architecture.layers, settings.count))
+    if settings.gradients or settings.responses:
+        some = torch.from_numpy(rows.take(slice(1))).long().to(language_model.device)
+        check_columns(language_model, some, layers)
+    names = make_directions(work, model, sgld, settings.direction_draws) if settings.responses else ()
+    taps = Taps(layers, settings.gradients, names, STEP * sgld.localization**-0.5)
+    shared = {"corpus": corpus, "folder": work.folder, "model": model, "taps": taps}
     items = [
-        Item(
-            shard_name(index),
-            activations,
-            {"corpus": corpus, "model": model, "layers": layers, "start": start, "stop": stop},
-        )
-        for index, (start, stop) in enumerate(read_rows(corpus, MEASURED).ranges(settings.contexts_per_shard))
+        Item(shard_name(index), measured_taps, {**shared, "start": start, "stop": stop})
+        for index, (start, stop) in enumerate(rows.ranges(settings.contexts_per_shard))
     ]
     work.engine.run(items, work.folder, "contexts", work.progress)
-    return {"layers": layers, "width": architecture.width}
+    return {**asdict(taps), "width": architecture.width}

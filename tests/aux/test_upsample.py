@@ -1,7 +1,7 @@
 """Upsampling: what a plain forward pass and the auxiliary model give by hand, however it is cut up."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +17,19 @@ from aux.upsample import make, predict, resolved
 from conftest import VOCABULARY, make_model
 from scale import corpus, forward
 from scale.batches import Budget
+from scale.components import Slots
 from scale.config import CorpusConfig, ModelConfig
+from scale.draws import component_named
 from scale.engine import LocalEngine, Workspace
+from scale.errors import UserError
 from scale.language_model import LanguageModel
 from scale.progress import Silent
+from scale.responses import Direction
 from scale.store import Manifest, Shards, read_array, read_table, write_manifest
+from scale.taps import Taps, tapped
 
 LAYERS = (1, 2)
+TAPS = Taps(LAYERS)
 TOKENS = np.random.default_rng(0).integers(0, VOCABULARY, (6, 12)).astype(np.int32)
 
 
@@ -47,7 +53,7 @@ def by_hand(model: torch.nn.Module, predictor: AuxModel, tokens: np.ndarray) -> 
 
 def predicted(language_model: LanguageModel, tokens: np.ndarray, **options: object) -> np.ndarray:
     predictor = Predictor(auxiliary(), torch.device("cpu"))
-    return predict(language_model, predictor, tokens, LAYERS, Budget(4096), **options)  # type: ignore[arg-type]
+    return predict(language_model, predictor, tokens, TAPS, (), Budget(4096), **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["gpt_neox", "gpt2", "llama"])
@@ -97,12 +103,44 @@ def test_bfloat16_is_near_and_not_the_same() -> None:
 
 def test_a_processor_keeps_the_models_precision_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
     model = ModelConfig(path="m", device="cpu", dtype="bfloat16")
-    assert resolved(model, UpsampleConfig()) == (model, False)
-    assert resolved(model, UpsampleConfig(precision="float32")) == (replace(model, dtype="float32"), False)
-    assert resolved(model, UpsampleConfig(precision="bfloat16")) == (model, True)
+    whole = replace(model, dtype="float32")
+    assert resolved(model, UpsampleConfig(), TAPS) == (model, False)
+    assert resolved(model, UpsampleConfig(precision="float32"), TAPS) == (whole, False)
+    assert resolved(model, UpsampleConfig(precision="bfloat16"), TAPS) == (model, True)
     monkeypatch.setattr(aux.upsample, "native_bfloat16", lambda device: True)
-    assert resolved(model, UpsampleConfig()) == (model, True)
-    assert resolved(model, UpsampleConfig(precision="float32")) == (replace(model, dtype="float32"), False)
+    assert resolved(model, UpsampleConfig(), TAPS) == (model, True)
+    assert resolved(model, UpsampleConfig(precision="float32"), TAPS) == (whole, False)
+
+
+@pytest.mark.parametrize("taps", [Taps(LAYERS, gradients=True), Taps(LAYERS, responses=("l0h0",))])
+def test_differences_of_passes_are_not_taken_in_bfloat16(taps: Taps, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aux.upsample, "native_bfloat16", lambda device: True)
+    model = ModelConfig(path="m", device="cpu")
+    assert resolved(model, UpsampleConfig(), taps) == (model, False)
+    with pytest.raises(UserError, match=r"^upsample\.precision: bfloat16 is for activations alone"):
+        resolved(model, UpsampleConfig(precision="bfloat16"), taps)
+
+
+def test_gradients_and_responses_go_into_the_predictor_as_the_taps_stage_writes_them() -> None:
+    """Another path to the same numbers: rows as they are stored, through the auxiliary model by itself."""
+    language_model = LanguageModel.wrap(make_model("gpt_neox"))
+    parts = [component_named(language_model, name) for name in ("l0h1", "l2 mlp")]
+    sizes = [sum(Slots(language_model.model, part).sizes) for part in parts]
+    generator = torch.Generator().manual_seed(0)
+    directions = [
+        Direction(part, torch.randn(size, generator=generator)) for part, size in zip(parts, sizes, strict=True)
+    ]
+    taps = Taps(LAYERS, True, tuple(part.name for part in parts), 0.01)
+    model = AuxModel(AuxShape(taps.columns(32), 24, 4))
+    stored = tapped(language_model, TOKENS, taps, directions, Budget(4096))
+    model.input_mean.copy_(torch.from_numpy(stored.mean(axis=0)))
+    model.input_scale.copy_(torch.from_numpy(stored.std(axis=0)) + 1e-12)
+    with torch.no_grad():
+        expected = model(torch.from_numpy(stored)).numpy()
+    predictor = Predictor(model, torch.device("cpu"))
+    found = predict(language_model, predictor, TOKENS, taps, directions, Budget(4096), batch=4)
+    assert expected.std(axis=0).min() > 0.1
+    assert np.allclose(found, expected, atol=1e-2)
 
 
 Stage = Callable[..., Path]
@@ -120,7 +158,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory, model_folder: Path, text_fol
         truth_contexts=10, heldout_contexts=15, upsample_contexts=40,
     )  # fmt: skip
     corpus.make(Workspace(inputs["corpus"], {}, LocalEngine(), Silent()), model, text)
-    write_manifest(inputs["taps"], Manifest("taps", {}, {}, {"layers": list(LAYERS)}))
+    write_manifest(inputs["taps"], Manifest("taps", {}, {}, asdict(TAPS)))
     auxiliary().save(inputs["aux"])
 
     def made(folder: Path, workers: int = 1, **settings: object) -> Path:

@@ -264,7 +264,7 @@ def write_run(folder: Path, contexts: int = 60, length: int = 17, width: int = 4
         arrays = {"covariance": covariance[part], "shift": shift[part], "full": full[part]}
         write_shard(folder / "chi", f"{index:05d}", {k: v.astype(np.float32) for k, v in arrays.items()})
     activations = np.hstack([spoken[:, :width], rng.normal(size=(count, width))])
-    write_shard(folder / "taps", "00000", {"activations": activations.astype(np.float32)})
+    write_shard(folder / "taps", "00000", {"taps": activations.astype(np.float32)})
     settings = {"sgld.estimator": "plain", "sgld.localization": 300.0, "sgld.nbeta": 30.0}
     settings |= {"probe.draws_per_document": 4, "probe.draws": "shared"}
     for stage, facts in (

@@ -12,7 +12,15 @@ from scale.store import Shards, read_table
 
 
 def options(**changes: object) -> argparse.Namespace:
-    plain = {"model": "demo", "batch": 2, "length": 32, "expansion": 16, "device": "cpu", "run": None}
+    plain = {
+        "model": "demo",
+        "batch": 2,
+        "length": 32,
+        "expansion": 16,
+        "device": "cpu",
+        "run": None,
+        "gradients": False,
+    }
     return argparse.Namespace(**{**plain, **changes})
 
 

@@ -1,0 +1,71 @@
+"""The mean direction of a component: v̄ = E ∇L(w* + X) / γ with X ~ N(0, I/γ), on the sampler's reference contexts.
+
+Where token losses are near to linear, Cov(φ, g) = E[∇φ(X)ᵀ ∇g(Z)] / γ (`scale.gaussian`) is v̄ᵀ ∇g(w*): a susceptibility
+is then the response of a token's loss to a step along one direction, the same for all tokens. The draws of X are
+independent of those that susceptibilities are measured with, whichever estimator measures them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from scale.batches import Budget, memory_explained, remembered_budget
+from scale.chains import ChainKey, grouped
+from scale.config import ModelConfig, SGLDConfig
+from scale.directions import DirectionGroup
+from scale.draws import chosen_components, component_named, pool_tail
+from scale.engine import Item
+from scale.language_model import LanguageModel, load_language_model
+from scale.seeds import seed_for
+from scale.store import shard_name
+from scale.tail import Tail
+
+
+def mean_directions(keys: Sequence[ChainKey], pool: Tail, settings: SGLDConfig, budget: Budget) -> torch.Tensor:
+    """v̄ of some components of equal size, (components, parameters), from ``settings.draws`` draws in pairs ±X."""
+    group = DirectionGroup(keys, pool, settings, budget)
+    total = torch.zeros(len(keys), group.parameters)
+
+    def keep(index: int, units: np.ndarray) -> None:
+        total.add_(torch.from_numpy(units * group.lengths[:, index, None].astype(np.float32)))
+
+    group.run(keep)
+    return total / (settings.draws * group.parameters**0.5)
+
+
+def apart(settings: SGLDConfig, draws: int) -> SGLDConfig:
+    """Settings of draws that are no one else's: one stream for each component, kept exactly."""
+    seed = seed_for(settings.seed, "mean direction") % 2**31
+    return replace(settings, estimator="gaussian-gradient", storage="float32", draws=draws, seed=seed)
+
+
+@memory_explained()
+def directions_of(
+    corpus: Path, model: ModelConfig, settings: SGLDConfig, components: tuple[str, ...]
+) -> Mapping[str, np.ndarray]:
+    """Work item: v̄ of components that start at one block and have equally many parameters."""
+    language_model = load_language_model(model)
+    keys = [ChainKey(component_named(language_model, name), 0) for name in components]
+    pool = pool_tail(corpus, model, keys[0].component.start, settings.pool_contexts)
+    budget = remembered_budget(language_model.device, model.batch_tokens)
+    return {"directions": mean_directions(keys, pool, settings, budget).numpy()}
+
+
+def direction_items(
+    corpus: Path, model: ModelConfig, language_model: LanguageModel, settings: SGLDConfig, length: int
+) -> dict[tuple[str, ...], Item]:
+    """Work items by the components that they are of."""
+    components = chosen_components(language_model, settings)
+    budget = Budget.of(language_model.device, model.batch_tokens)
+    # Whatever the number of chains, one stream of draws is enough.
+    groups = grouped(language_model, components, replace(settings, chains=2), length, budget)
+    names = [tuple(dict.fromkeys(key.component.name for key in keys)) for keys in groups]
+    shared = {"corpus": corpus, "model": model, "settings": settings}
+    return {
+        own: Item(shard_name(index), directions_of, {**shared, "components": own}) for index, own in enumerate(names)
+    }
