@@ -74,7 +74,8 @@ class UpsampleConfig:
         contexts_per_shard: Contexts in one work item.
         precision: Arithmetic of the matrix products: `float32`, as the activations that the auxiliary model was trained
             on are by default; `bfloat16`, with the residual stream, the norms and the coordinates still in float32;
-            `auto`, bfloat16 on a GPU that has it and float32 elsewhere. A `model.dtype` of half precision stays.
+            `auto`, bfloat16 on a GPU that has it if activations alone are read, and float32 elsewhere. A `model.dtype`
+            of half precision stays.
     """
 
     batch_contexts: int = 0
