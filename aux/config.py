@@ -91,15 +91,20 @@ class UpsampleConfig:
     """Settings of the prediction over the large corpus.
 
     Args:
-        batch_contexts: Contexts per forward pass.
+        batch_contexts: Contexts per forward pass, at most; 0 takes as many as `model.batch_tokens` allows.
         contexts_per_shard: Contexts in one work item.
+        precision: Arithmetic of the matrix products: `float32`, as the activations that the auxiliary model was trained
+            on are by default; `bfloat16`, with the residual stream, the norms and the coordinates still in float32;
+            `auto`, bfloat16 on a GPU that has it if activations alone are read, and float32 elsewhere. A `model.dtype`
+            of half precision stays.
     """
 
-    batch_contexts: int = 16
+    batch_contexts: int = 0
     contexts_per_shard: int = 256
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     def __post_init__(self) -> None:
-        _require_at_least("upsample.batch_contexts", self.batch_contexts, 1)
+        _require_at_least("upsample.batch_contexts", self.batch_contexts, 0)
         _require_at_least("upsample.contexts_per_shard", self.contexts_per_shard, 1)
 
 

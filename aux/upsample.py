@@ -1,12 +1,14 @@
 """Stage `upsampled`: PC coordinates predicted for the large corpus, one work item per few hundred contexts.
 
-Reads corpus/, taps/ (which layers) and aux/. Writes shards of ``coordinates`` (rows, P) and ``rows.parquet``.
-Activations go from the forward pass into the auxiliary model and never touch the disk.
+Reads corpus/, taps/ (what is read of a token) and aux/. Writes shards of ``coordinates`` (rows, P) and
+``rows.parquet``. What is read of a token goes from the passes into the auxiliary model and never touches the disk; an
+item reads its own contexts alone, so that memory does not grow with the corpus.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,57 +17,112 @@ import torch
 
 from aux.config import UpsampleConfig
 from aux.model import AuxModel
-from scale.batches import memory_explained, remembered_budget
+from aux.predictor import Predictor
+from scale.batches import Budget, memory_explained, remembered_budget
 from scale.config import ModelConfig
-from scale.corpus import read_rows
+from scale.corpus import context_tokens, read_rows
 from scale.engine import Item, Workspace, per_worker
-from scale.language_model import load_language_model
-from scale.store import shard_name, write_table
-from scale.taps import Taps, load_directions, read_taps, tapped
+from scale.errors import UserError
+from scale.language_model import LanguageModel, choose_device, load_language_model
+from scale.precision import native_bfloat16
+from scale.responses import Direction
+from scale.store import shard_name
+from scale.taps import Taps, load_directions, parts_of, read_taps
 
 PREDICTED = ("heldout", "upsample")
 
 
 @per_worker
-def load_aux(folder: Path) -> AuxModel:
-    return AuxModel.load(folder)
+def load_predictor(folder: Path, device: torch.device) -> Predictor:
+    return Predictor(AuxModel.load(folder), device)
+
+
+def resolved(model: ModelConfig, config: UpsampleConfig, taps: Taps) -> tuple[ModelConfig, bool]:
+    """The language model as it is to be loaded, and whether products are taken in bfloat16 all the same.
+
+    Never where gradients or responses are read: a response is a small difference of two passes, and drowns in rounding.
+    """
+    if config.precision == "float32":
+        return replace(model, dtype="float32"), False
+    activations_alone = not taps.gradients and not taps.responses
+    if config.precision == "bfloat16" and not activations_alone:
+        raise UserError(
+            "upsample.precision: bfloat16 is for activations alone; set it to auto, "
+            "or taps.gradients and taps.responses to false"
+        )
+    native = native_bfloat16(choose_device(model)) and model.dtype != "float16"
+    return model, activations_alone and (native or config.precision == "bfloat16")
+
+
+@torch.no_grad()
+def predict(
+    language_model: LanguageModel,
+    predictor: Predictor,
+    tokens: np.ndarray,
+    taps: Taps,
+    directions: Sequence[Direction],
+    budget: Budget,
+    *,
+    batch: int = 0,
+    bfloat16: bool = False,
+) -> np.ndarray:
+    """Coordinates of every row of some contexts, (contexts · (T - 1), P)."""
+    ids = torch.from_numpy(np.array(tokens)).long().to(language_model.device)
+    found: list[torch.Tensor] = []
+
+    def some(begin: int, end: int) -> None:
+        with torch.autocast(ids.device.type, torch.bfloat16, enabled=bfloat16):
+            parts = parts_of(language_model, ids[begin:end], taps, directions, budget)
+        found.append(predictor(parts, bfloat16=bfloat16).cpu())
+
+    def size() -> int:
+        return min(batch or len(ids), budget.variants(ids.shape[1]))
+
+    budget.ranges(len(ids), size, some, "contexts")
+    return torch.cat(found).numpy()
 
 
 @memory_explained()
-@torch.no_grad()
 def coordinates(
-    corpus: Path, kept: Path, aux: Path, model: ModelConfig, taps: Taps, batch: int, start: int, stop: int
+    corpus: Path,
+    kept: Path,
+    aux: Path,
+    model: ModelConfig,
+    taps: Taps,
+    batch: int,
+    bfloat16: bool,
+    contexts: np.ndarray,
 ) -> Mapping[str, np.ndarray]:
-    """Work item: predicted coordinates of every row of some contexts."""
-    language_model, predictor = load_language_model(model), load_aux(aux)
+    """Work item: predicted coordinates of every row of the contexts of these numbers."""
+    language_model = load_language_model(model)
     budget = remembered_budget(language_model.device, model.batch_tokens)
-    tokens = read_rows(corpus, PREDICTED).tokens[start:stop]
-    directions = load_directions(kept, model, taps.responses)
-    blocks = [
-        predictor(torch.from_numpy(tapped(language_model, tokens[i : i + batch], taps, directions, budget))).numpy()
-        for i in range(0, len(tokens), batch)
-    ]
-    return {"coordinates": np.concatenate(blocks).astype(np.float32)}
+    predictor, directions = load_predictor(aux, language_model.device), load_directions(kept, model, taps.responses)
+    tokens = context_tokens(corpus, contexts)
+    found = predict(language_model, predictor, tokens, taps, directions, budget, batch=batch, bfloat16=bfloat16)
+    return {"coordinates": found}
 
 
 def make(work: Workspace, model: ModelConfig, config: UpsampleConfig) -> dict[str, Any]:
     corpus, aux = work.inputs["corpus"], work.inputs["aux"]
-    for cached in (load_aux, load_directions):
+    for cached in (load_predictor, load_directions):
         cached.forget()  # a path may have been made again since this process last read it
     taps = read_taps(work.inputs["taps"])
     rows = read_rows(corpus, PREDICTED)
+    numbers = rows.contexts["context"].to_numpy()
+    loaded, bfloat16 = resolved(model, config, taps)
     shared = {
         "corpus": corpus,
         "kept": work.inputs["taps"],
         "aux": aux,
-        "model": model,
+        "model": loaded,
         "taps": taps,
         "batch": config.batch_contexts,
+        "bfloat16": bfloat16,
     }
     items = [
-        Item(shard_name(index), coordinates, {**shared, "start": start, "stop": stop})
+        Item(shard_name(index), coordinates, {**shared, "contexts": numbers[start:stop]})
         for index, (start, stop) in enumerate(rows.ranges(config.contexts_per_shard))
     ]
     work.engine.run(items, work.folder, "contexts", work.progress)
-    write_table(work.folder / "rows.parquet", rows.table())
-    return {"rows": len(rows.contexts) * rows.per_context}
+    rows.write_table(work.folder / "rows.parquet")
+    return {"rows": rows.count, "precision": "bfloat16" if bfloat16 else loaded.dtype}

@@ -69,6 +69,20 @@ def accelerators() -> list[Finding]:
     return [*found, Finding("faiss build", note)]
 
 
+def arithmetic(config: RunConfig | None) -> list[Finding]:
+    """Products in bfloat16 beside those in float32, on the device that a run would take."""
+    from scale.config import ModelConfig
+    from scale.language_model import choose_device
+    from scale.precision import bfloat16_speed, native_bfloat16
+
+    device = choose_device(config.model if config else ModelConfig())
+    taken = "bfloat16" if native_bfloat16(device) else "float32"
+    speed = bfloat16_speed(device)
+    return [
+        Finding("bfloat16", f"{speed:.2g} times float32's speed on {device}; upsample.precision auto takes {taken}")
+    ]
+
+
 def parameter_count(config: RunConfig) -> tuple[int, int]:
     """Parameters of the whole model, and of all chosen components together."""
     from balmer.preflight import skeleton
@@ -103,7 +117,7 @@ def plan(config: RunConfig) -> list[Finding]:
 
 
 def print_doctor(config: RunConfig | None) -> int:
-    findings = machine() + libraries() + accelerators() + (plan(config) if config else [])
+    findings = machine() + libraries() + accelerators() + arithmetic(config) + (plan(config) if config else [])
     for finding in findings:
         print(f"{'ok  ' if finding.good else 'BAD '} {finding.subject:<14} {finding.found}")
     return 0 if all(finding.good for finding in findings) else 1

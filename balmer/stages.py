@@ -44,7 +44,7 @@ STAGES = (
     Stage("chi", "susceptibilities", "scale.chi", ("model", "sgld", "probe"), ("corpus", "draws"), version=3),
     Stage("aux", "the auxiliary model", "aux.stage", ("aux",), ("chi", "taps"), version=3),
     Stage("upsampled", "prediction over the large corpus", "aux.upsample", ("model", "upsample"),
-          ("corpus", "taps", "aux")),
+          ("corpus", "taps", "aux"), version=2),
     Stage("clusters", "the search for clusters", "cluster.stage", ("cluster",), ("upsampled",)),
     Stage("leakage", "whether to believe them", "eval.stage", ("aux", "leakage"),
           ("corpus", "chi", "taps", "aux", "upsampled", "clusters"), version=2),

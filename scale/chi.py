@@ -102,7 +102,7 @@ def measure(
     budget = remembered_budget(language_model.device, model.batch_tokens)
     measured = [
         probe_document(
-            language_model, rows.tokens[owners == d], d, pools.components, pools.full, settings, budget
+            language_model, rows.take(owners == d), d, pools.components, pools.full, settings, budget
         ).arrays()
         for d in documents
     ]

@@ -56,7 +56,9 @@ class CorpusConfig:
         dataset_split: Split of the dataset.
         context_length: Tokens per context.
         contexts_per_document: At most this many contexts are taken from one document, at random places.
-        short_documents: What to do with a document that does not fill one context: stop, or leave it out and count it.
+        short_documents: What to do with a document that does not fill one context: stop ("error"), leave it out and
+            count it ("drop"), or join it to the next such documents, with the end-of-text token between, until they
+            fill a context ("pack"). A pack counts as one document throughout.
         truth_contexts: Contexts on which susceptibilities are measured and the auxiliary model is trained.
         heldout_contexts: Contexts on which susceptibilities are measured and nothing is trained.
         upsample_contexts: Contexts on which susceptibilities are predicted only.
@@ -71,7 +73,7 @@ class CorpusConfig:
     dataset_split: str = "train"
     context_length: int = 128
     contexts_per_document: int = 8
-    short_documents: Literal["error", "drop"] = "error"
+    short_documents: Literal["error", "drop", "pack"] = "error"
     truth_contexts: int = 2048
     heldout_contexts: int = 512
     upsample_contexts: int = 16384

@@ -11,11 +11,11 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -24,6 +24,8 @@ from scale.errors import UserError
 SHARDS = "shards"
 MANIFEST = "manifest.json"
 FORMAT = 1
+#: Rows of a table that are written together, when it is written block by block.
+ROW_GROUP = 131072
 
 
 def replace_atomically(temporary: Path, final: Path) -> None:
@@ -66,6 +68,34 @@ def write_array(path: Path, array: np.ndarray) -> None:
         file.write(values.reshape(-1).view(np.uint8).data)
 
 
+class GrowingArray:
+    """An array on its way to a file, some rows at a time; how many there will be need not be known."""
+
+    def __init__(self, file: BinaryIO, row: tuple[int, ...], dtype: type[np.generic]) -> None:
+        self.file, self.row, self.dtype, self.length = file, row, np.dtype(dtype), 0
+        self.write_header()
+
+    def append(self, rows: np.ndarray) -> None:
+        assert rows.shape[1:] == self.row, (rows.shape, self.row)
+        self.file.write(np.ascontiguousarray(rows, self.dtype).reshape(-1).view(np.uint8).data)
+        self.length += len(rows)
+
+    def write_header(self) -> None:
+        """At the start, as long for any number of rows: numpy leaves room for the first axis to grow."""
+        described = {"descr": self.dtype.str, "fortran_order": False, "shape": (self.length, *self.row)}
+        self.file.seek(0)
+        np.lib.format.write_array_header_1_0(self.file, described)
+
+
+@contextmanager
+def growing_array(path: Path, row: tuple[int, ...], dtype: type[np.generic]) -> Iterator[GrowingArray]:
+    """Within, rows of one shape are appended; afterwards the file is what `write_array` makes of all of them."""
+    with written(path) as temporary, open(temporary, "wb") as file:
+        array = GrowingArray(file, row, dtype)
+        yield array
+        array.write_header()
+
+
 def read_array(path: Path) -> np.ndarray:
     """Memory-mapped: rows are read from disk when they are touched."""
     return np.load(path, mmap_mode="r", allow_pickle=False)
@@ -75,6 +105,23 @@ def write_table(path: Path, table: Any) -> None:
     """Write a polars table; the same table gives the same bytes."""
     with written(path) as temporary:
         table.write_parquet(temporary, compression="zstd")
+
+
+def write_table_blocks(path: Path, schema: Mapping[str, Any], blocks: Callable[[], Iterator[Any]]) -> None:
+    """Write a table that comes block by block and is never held whole; the same rows in the same order give the same
+    bytes, wherever one block ends and the next begins."""
+    from polars import Schema
+    from polars.io.plugins import register_io_source
+
+    def source(columns: Any, predicate: Any, rows: Any, size: Any) -> Iterator[Any]:
+        assert columns is None
+        assert predicate is None
+        assert rows is None
+        return blocks()
+
+    table = register_io_source(source, schema=Schema(schema))
+    with written(path) as temporary:
+        table.sink_parquet(temporary, compression="zstd", row_group_size=ROW_GROUP, maintain_order=True)
 
 
 def read_table(path: Path) -> Any:

@@ -121,7 +121,7 @@ def measured_taps(
     corpus: Path, folder: Path, model: ModelConfig, taps: Taps, start: int, stop: int
 ) -> Mapping[str, np.ndarray]:
     """Work item: some of the measured contexts."""
-    tokens = read_rows(corpus, MEASURED).tokens[start:stop]
+    tokens = read_rows(corpus, MEASURED).take(slice(start, stop))
     language_model = load_language_model(model)
     budget = remembered_budget(language_model.device, model.batch_tokens)
     directions = load_directions(folder, model, taps.responses)
@@ -133,7 +133,7 @@ def make_directions(work: Workspace, model: ModelConfig, sgld: SGLDConfig, draws
     corpus, kept = work.inputs["corpus"], work.folder / DIRECTIONS
     if not kept.exists():
         unfinished = work.folder / f"{DIRECTIONS}.part"
-        length = read_rows(corpus, MEASURED).tokens.shape[1]
+        length = read_rows(corpus, MEASURED).per_context + 1
         items = direction_items(corpus, model, load_language_model(model), apart(sgld, draws), length)
         work.engine.run(list(items.values()), unfinished, "directions", work.progress)
         stored = {
@@ -157,7 +157,7 @@ def make(work: Workspace, model: ModelConfig, sgld: SGLDConfig, settings: TapsCo
     architecture = language_model.architecture
     layers = tuple(tap_layers(architecture.layers, settings.count))
     if settings.gradients or settings.responses:
-        some = torch.from_numpy(np.array(rows.tokens[:1])).long().to(language_model.device)
+        some = torch.from_numpy(rows.take(slice(1))).long().to(language_model.device)
         check_columns(language_model, some, layers)
     names = make_directions(work, model, sgld, settings.direction_draws) if settings.responses else ()
     taps = Taps(layers, settings.gradients, names, STEP * sgld.localization**-0.5)

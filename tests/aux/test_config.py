@@ -15,9 +15,11 @@ def test_impossible_values_name_their_key(field, value):
         AuxConfig(**{field: value})
 
 
-def test_upsampling_needs_a_context_per_batch():
-    with pytest.raises(UserError, match=r"^upsample\.batch_contexts must be at least 1, got 0"):
-        UpsampleConfig(batch_contexts=0)
+@pytest.mark.parametrize(("field", "least"), [("batch_contexts", 0), ("contexts_per_shard", 1)])
+def test_impossible_sizes_of_upsampling_name_their_key(field, least):
+    UpsampleConfig(**{field: least})
+    with pytest.raises(UserError, match=rf"^upsample\.{field} must be at least {least}, got {least - 1}"):
+        UpsampleConfig(**{field: least - 1})
 
 
 def test_hidden_width_multiplies_what_it_is_told_to():

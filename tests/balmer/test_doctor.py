@@ -13,7 +13,7 @@ from scale.drawfile import DrawFile
 def test_the_machine_and_the_libraries_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor"]) == 0
     said = capsys.readouterr().out
-    for word in ("python", "torch", "cores", "GiB of memory", "faiss build"):
+    for word in ("python", "torch", "cores", "GiB of memory", "faiss build", "times float32's speed on"):
         assert word in said
     assert "BAD" not in said
 

@@ -254,7 +254,7 @@ def test_gradients_through_the_stages_are_those_in_memory(run: Run, estimator: s
     language_model = load_language_model(run.model)
     rows = corpus.read_rows(run.place / "corpus", chi.MEASURED)
     document = int(rows.contexts["document"][0])
-    tokens = rows.tokens[rows.contexts["document"].to_numpy() == document]
+    tokens = rows.take(rows.contexts["document"].to_numpy() == document)
     reference = corpus.split_tokens(run.place / "corpus", "truth", sampler.pool_contexts)
     parts = select(language_model.model, language_model.architecture, sampler.components)
     sampled = sample_components(language_model, [*parts, full(language_model.model)], reference, sampler)

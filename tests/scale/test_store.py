@@ -1,24 +1,31 @@
 """Shards, manifests and publication."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import polars
 import pytest
 
+from scale import store
 from scale.errors import UserError
 from scale.store import (
     MANIFEST,
     Manifest,
     Shards,
     describe_files,
+    growing_array,
     publish,
+    read_array,
     read_manifest,
+    read_table,
     shard_path,
+    write_array,
     write_json,
     write_manifest,
     write_shard,
     write_table,
+    write_table_blocks,
 )
 
 
@@ -92,3 +99,63 @@ def test_publishing_replaces_the_whole_folder(tmp_path: Path) -> None:
     publish(part, final)
     assert [p.name for p in final.iterdir()] == ["new"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["chi"]
+
+
+@pytest.mark.parametrize("cuts", [[], [1], [3, 3, 7]])
+def test_an_array_that_grew_is_the_array_written_at_once(tmp_path: Path, cuts: list[int]) -> None:
+    whole = np.arange(40, dtype=np.int32).reshape(10, 4)
+    with growing_array(tmp_path / "grown.npy", (4,), np.int32) as array:
+        for part in np.split(whole, cuts):
+            array.append(part.astype(np.int64))
+    write_array(tmp_path / "whole.npy", whole)
+    assert (tmp_path / "grown.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+    assert np.array_equal(read_array(tmp_path / "grown.npy"), whole)
+
+
+def test_an_array_without_rows_is_one(tmp_path: Path) -> None:
+    with growing_array(tmp_path / "grown.npy", (4,), np.int32):
+        pass
+    assert np.load(tmp_path / "grown.npy").shape == (0, 4)
+
+
+def test_an_array_cut_off_while_it_grew_does_not_exist(tmp_path: Path) -> None:
+    def killed() -> None:
+        with growing_array(tmp_path / "grown.npy", (4,), np.int32) as array:
+            array.append(np.zeros((2, 4)))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        killed()
+    assert not (tmp_path / "grown.npy").exists()
+
+
+def test_a_table_in_blocks_has_the_same_bytes_wherever_it_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Groups of 100 rows, so that blocks are smaller, larger, and not a divisor."""
+    monkeypatch.setattr(store, "ROW_GROUP", 100)
+    numbers = np.random.default_rng(0).integers(0, 9, 1000)
+    table = polars.DataFrame({"a": np.arange(1000), "b": [f"x{n}" for n in numbers]})
+    contents = []
+    for size in (7, 100, 260, 1000):
+        path = tmp_path / f"{size}.parquet"
+
+        def blocks(size: int = size) -> Iterator[polars.DataFrame]:
+            return table.iter_slices(size)
+
+        write_table_blocks(path, table.schema, blocks)
+        assert read_table(path).equals(table)
+        contents.append(path.read_bytes())
+    assert len(set(contents)) == 1
+
+
+def test_a_table_cut_off_between_two_blocks_does_not_exist(tmp_path: Path) -> None:
+    table = polars.DataFrame({"a": np.arange(10)})
+
+    def blocks() -> Iterator[polars.DataFrame]:
+        yield table
+        raise ValueError("no more")
+
+    with pytest.raises(Exception, match="no more"):
+        write_table_blocks(tmp_path / "t.parquet", table.schema, blocks)
+    assert not (tmp_path / "t.parquet").exists()
