@@ -14,11 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from cluster.commits import search_graph
 from cluster.config import ClusterConfig
 from cluster.graph import graph_from_neighbours
 from cluster.neighbours import knn
-from cluster.pagerank import Vector, WalkGraph
-from cluster.walks import search_graph
+from cluster.walkgraph import WalkGraph
+from cluster.walkstate import Vector
 
 #: A calibrated threshold is never above this: below it more of a cluster's weight stays inside than leaves
 #: (a community in the weak sense of Radicchi et al., PNAS 2004).

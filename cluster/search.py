@@ -8,12 +8,13 @@ import numpy.typing as npt
 import polars as pl
 from scipy import sparse
 
+from cluster.commits import search_graph
 from cluster.config import ClusterConfig, Visited, Weights
 from cluster.graph import graph_from_neighbours
 from cluster.neighbours import knn
 from cluster.null import Null, search_null
-from cluster.pagerank import WalkGraph, default_epsilon
-from cluster.walks import search_graph
+from cluster.pagerank import default_epsilon
+from cluster.walkgraph import WalkGraph
 from scale.errors import UserError
 
 NO_NULL = Null(pl.DataFrame(schema={"size": pl.Int32, "conductance": pl.Float64}), 0)
@@ -53,6 +54,7 @@ def find_clusters(
     alpha: float = ClusterConfig.alpha,
     epsilon: float | None = ClusterConfig.epsilon,
     min_size: int = ClusterConfig.min_size,
+    max_size: int | None = ClusterConfig.max_size,
     max_conductance: float | None = ClusterConfig.max_conductance,
     expected_false: float = ClusterConfig.expected_false,
     visited: Visited = ClusterConfig.visited,
@@ -69,7 +71,7 @@ def find_clusters(
     of the machine's by default; the clusters do not depend on them.
     """
     config = ClusterConfig(
-        k=k, alpha=alpha, epsilon=epsilon, min_size=min_size, max_conductance=max_conductance,
+        k=k, alpha=alpha, epsilon=epsilon, min_size=min_size, max_size=max_size, max_conductance=max_conductance,
         expected_false=expected_false, visited=visited, refine=refine, weights=weights,
         recall=recall, null_seeds=null_seeds, seed=seed,
     )  # fmt: skip

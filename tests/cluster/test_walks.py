@@ -8,9 +8,10 @@ import numpy.typing as npt
 import pytest
 from scipy import sparse
 
+from cluster.commits import Commits, Found, search_graph
 from cluster.config import ClusterConfig, Visited
-from cluster.pagerank import WalkGraph
-from cluster.walks import Commits, Found, Walk, Walker, search_graph
+from cluster.walkgraph import WalkGraph
+from cluster.walks import Walk, Walker
 
 BLOCKS, BLOCK = 13, 30
 
@@ -71,7 +72,9 @@ def conductance_of(graph: WalkGraph, members: npt.NDArray[np.int64]) -> float:
 
 
 def walk(seed: int, members: list[int], ruled_out: list[int]) -> Walk:
-    return Walk(seed, len(members), 0.1, np.array(members, np.int32), np.array(ruled_out, np.int32))
+    return Walk(
+        seed, len(members), 0.1, np.array(members, np.int32), np.ones(len(members)), np.array(ruled_out, np.int32)
+    )
 
 
 def test_a_vertex_belongs_to_the_first_cluster_that_takes_it(graph: WalkGraph) -> None:
