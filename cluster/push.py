@@ -211,7 +211,7 @@ def push_together(keep, here, state, counters):  # type: ignore[no-untyped-def]
 @numba.njit(cache=True, nogil=True)
 def queue_anew(epsilon, here, state, counters):  # type: ignore[no-untyped-def]
     """Queue every vertex at or above its line."""
-    waiting = 0
+    waiting = np.int64(0)
     now = state.queues[counters[ROUND]]
     for u in range(counters[REACHED]):
         now[waiting] = u

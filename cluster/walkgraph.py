@@ -57,7 +57,8 @@ class WalkGraph:
         # summed in float64: mass is lost where a degree is not the sum of its weights
         degree[occupied] = np.add.reduceat(weights, starts[:-1][occupied], dtype=np.float64)
         numbers = indices.astype(np.int32)
-        return cls(*map(_read_only, (starts, numbers, weights, degree)), volume=float(degree.sum()))
+        volume = float(degree.sum())
+        return cls(_read_only(starts), _read_only(numbers), _read_only(weights), _read_only(degree), volume)
 
     @cached_property
     def edges(self) -> Edges:

@@ -1,6 +1,9 @@
 """The scratch of one thread: it grows with what walks reach; only `number` is as long as the graph."""
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from cluster.push import start, walk_on
 from cluster.walkgraph import WalkGraph
@@ -70,10 +73,14 @@ class Workspace:
         if self.counters[COPIED] + self.graph.widest > edges:
             edges *= 2
         here, state = _allocate(vertices, edges, self.graph.weights.dtype)
-        news: tuple[np.ndarray, ...] = (*here, *state)
-        for new, old in zip(news, (*self.here, *self.state), strict=True):
-            new[..., : old.shape[-1]] = old
+        _fill(here, self.here)
+        _fill(state, self.state)
         self.here, self.state = here, state
+
+
+def _fill(larger: tuple[npt.NDArray[Any], ...], filled: tuple[npt.NDArray[Any], ...]) -> None:
+    for new, old in zip(larger, filled, strict=True):
+        new[..., : old.shape[-1]] = old
 
 
 def _allocate(vertices: int, edges: int, weights: np.dtype) -> tuple[Edges, Reached]:
