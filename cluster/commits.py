@@ -13,7 +13,7 @@ import polars as pl
 from cluster.config import ClusterConfig
 from cluster.sweep import LAST, set_conductance
 from cluster.walkgraph import WalkGraph
-from cluster.walks import Walk, Walker, Walks
+from cluster.walks import Walk, Walks
 from cluster.walkstate import Vector, Vertices
 
 
@@ -93,16 +93,11 @@ def search_graph(
     graph: WalkGraph,
     config: ClusterConfig,
     max_conductance: float,
+    walker: Walks,
     *,
     most_walks: int | None = None,
-    threads: int | None = None,
-    walker: Walks | None = None,
 ) -> Found:
-    """Walk from every vertex that no earlier walk visited, or from the first `most_walks` of them.
-
-    Seeds are walked by `walker`, or in threads of this process.
-    """
-    walker = walker or Walker(graph, config, max_conductance, threads)
+    """Walk from every vertex that no earlier walk visited, or from the first `most_walks` of them."""
     commits = Commits(graph, config.min_size, max_conductance)
     order = np.random.default_rng(config.seed).permutation(len(graph))
     most = len(graph) if most_walks is None else most_walks

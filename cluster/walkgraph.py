@@ -50,13 +50,13 @@ class WalkGraph:
     @classmethod
     def from_arrays(cls, indptr: npt.NDArray[Any], indices: npt.NDArray[Any], weights: npt.NDArray[Any]) -> "WalkGraph":
         """Take arrays that are known to be those of such a matrix."""
-        weights = weights if weights.dtype == np.float32 else weights.astype(np.float64)
-        starts = indptr.astype(np.int64)
+        weights = weights if weights.dtype == np.float32 else weights.astype(np.float64, copy=False)
+        starts = indptr.astype(np.int64, copy=False)
         degree = np.zeros(len(starts) - 1)
         occupied = np.diff(starts) > 0
         # summed in float64: mass is lost where a degree is not the sum of its weights
         degree[occupied] = np.add.reduceat(weights, starts[:-1][occupied], dtype=np.float64)
-        numbers = indices.astype(np.int32)
+        numbers = indices.astype(np.int32, copy=False)
         volume = float(degree.sum())
         return cls(_read_only(starts), _read_only(numbers), _read_only(weights), _read_only(degree), volume)
 

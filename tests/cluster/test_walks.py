@@ -26,6 +26,13 @@ def graph() -> WalkGraph:
     return WalkGraph.from_matrix(sparse.csr_array(half + half.T))
 
 
+def search(
+    graph: WalkGraph, config: ClusterConfig, max_conductance: float, threads: int = 1, most_walks: int | None = None
+) -> Found:
+    walker = Walker(graph, config, max_conductance, threads)
+    return search_graph(graph, config, max_conductance, walker, most_walks=most_walks)
+
+
 def one_at_a_time(graph: WalkGraph, config: ClusterConfig, max_conductance: float) -> Found:
     """The search without rounds: the oracle for the search with them."""
     walker = Walker(graph, config, max_conductance, threads=1)
@@ -42,7 +49,7 @@ def test_rounds_and_threads_do_not_change_the_outcome(graph: WalkGraph, visited:
     expected = one_at_a_time(graph, config, 0.5)
     assert len(expected.table) >= 2
     for threads, round_size in ((1, 1), (1, 64), (2, 7), (3, 1000)):
-        found = search_graph(graph, replace(config, round_size=round_size), 0.5, threads=threads)
+        found = search(graph, replace(config, round_size=round_size), 0.5, threads=threads)
         np.testing.assert_array_equal(found.labels, expected.labels)
         assert found.table.equals(expected.table)
         assert found.sweeps.equals(expected.sweeps)
@@ -50,7 +57,7 @@ def test_rounds_and_threads_do_not_change_the_outcome(graph: WalkGraph, visited:
 
 
 def test_blocks_are_found_and_the_table_describes_them(graph: WalkGraph) -> None:
-    found = search_graph(graph, ClusterConfig(epsilon=5e-4), 0.5)
+    found = search(graph, ClusterConfig(epsilon=5e-4), 0.5)
     for block in range(BLOCKS):
         own = found.labels[block * BLOCK : (block + 1) * BLOCK]
         label = np.bincount(own[own >= 0], minlength=1).argmax()
@@ -132,7 +139,7 @@ def test_an_accepted_walk_rules_out_its_cluster_only(graph: WalkGraph) -> None:
 
 def test_a_search_can_stop_after_some_walks(graph: WalkGraph) -> None:
     config = ClusterConfig(visited="seed")
-    found = search_graph(graph, config, 1e-9, most_walks=10)
+    found = search(graph, config, 1e-9, most_walks=10)
     assert len(found.sweeps) == 10
     assert found.unvisited == len(graph) - 10
-    assert found.sweeps.equals(search_graph(graph, config, 1e-9).sweeps.head(10))
+    assert found.sweeps.equals(search(graph, config, 1e-9).sweeps.head(10))
