@@ -61,7 +61,8 @@ class Commits:
         self.visited[walk.seed] = True
         free = self.labels[walk.members] < 0
         members = walk.members[free]
-        conductance, volume = self._judge(members)
+        whole = len(members) == len(walk.members)
+        conductance, volume = (walk.proposed, walk.volume) if whole else self._judge(members)
         accepted = len(members) >= self._min_size and conductance <= self._max_conductance
         if accepted:
             number = len(self.clusters)

@@ -46,6 +46,8 @@ def packed(walks: Sequence[Walk]) -> dict[str, npt.NDArray[np.generic]]:
         "seed": np.array([walk.seed for walk in walks], np.int64),
         "size": np.array([walk.size for walk in walks], np.int32),
         "conductance": np.array([walk.conductance for walk in walks]),
+        "proposed": np.array([walk.proposed for walk in walks]),
+        "volume": np.array([walk.volume for walk in walks]),
         "member_counts": np.array([len(walk.members) for walk in walks], np.int64),
         "members": np.concatenate([walk.members for walk in walks]),
         "pagerank": np.concatenate([walk.pagerank for walk in walks]),
@@ -63,7 +65,8 @@ def unpacked(folder: Path) -> list[Walk]:
     ends, ruled_ends = np.cumsum(read("member_counts"))[:-1], np.cumsum(read("ruled_out_counts"))[:-1]
     columns = (
         read("seed").tolist(), read("size").tolist(), read("conductance").tolist(), np.split(read("members"), ends),
-        np.split(read("pagerank"), ends), np.split(read("ruled_out"), ruled_ends),
+        read("proposed").tolist(), read("volume").tolist(), np.split(read("pagerank"), ends),
+        np.split(read("ruled_out"), ruled_ends),
     )  # fmt: skip
     return [Walk(*fields) for fields in zip(*columns, strict=True)]
 

@@ -27,6 +27,8 @@ class Walk:
         size: Of its best prefix within the sizes asked for; 0 if it reached too few.
         conductance: Of that prefix; 1 without one.
         members: The set it proposes as a cluster: that prefix, or a better one found by walking again from inside it.
+        proposed: Conductance of the members.
+        volume: Of the members.
         pagerank: Of the members, in the walk that proposes them.
         ruled_out: The vertices that are no seeds any more if nothing is accepted.
     """
@@ -35,6 +37,8 @@ class Walk:
     size: int
     conductance: float
     members: Vertices
+    proposed: float
+    volume: float
     pagerank: Vector
     ruled_out: Vertices
 
@@ -47,14 +51,14 @@ class Walks(Protocol):
 
 
 class Prefix(NamedTuple):
-    """The best prefix of one sweep, its PageRank, and all vertices with PageRank by p / degree descending."""
+    """The best prefix of one sweep; all vertices with PageRank by p / degree descending, and the walk's own numbers."""
 
     members: Vertices
     pagerank: Vector
     conductance: float
+    volume: float
     order: Vertices
-    #: The member with the largest share of its weight inside, -1 without members.
-    innermost: int
+    numbers: Vertices
 
 
 class Walker:
@@ -89,23 +93,33 @@ class Walker:
         first = self._best_prefix(seed, space)
         best = first
         if self._config.refine and len(first.members) and first.conductance <= self._max_conductance:
-            again = self._best_prefix(first.innermost, space)
+            again = self._best_prefix(self._innermost(first, space), space)
             best = again if again.conductance < first.conductance else first
         size = len(first.members)
-        return Walk(seed, size, first.conductance, best.members, best.pagerank, self._ruled_out(first))
+        return Walk(
+            seed, size, first.conductance, best.members, best.conductance, best.volume, best.pagerank,
+            self._ruled_out(first),
+        )  # fmt: skip
 
     def _best_prefix(self, seed: int, space: Workspace) -> Prefix:
         space.walk(seed, self._config.alpha, self._epsilon)
         order = space.opened[by_density(space.p, space.degree, space.reached[space.opened])]
-        reached = len(space.reached)
         swept = sweep_prefixes(
-            space.here, self._graph.volume, order[: self._config.max_size], reached, self._graph.volume / 2
+            space.here, self._graph.volume, order[: self._config.max_size], len(space.reached), self._graph.volume / 2
         )
         size = swept.best_size(self._config.min_size)
-        inner = space.reached[innermost(space.here, order, size, reached)] if size else -1
         conductance = float(swept.conductance[size - 1]) if size else 1.0
+        volume = float(swept.volume[size - 1]) if size else 0.0
         members = order[:size]
-        return Prefix(space.reached[members], space.state.p[members], conductance, space.reached[order], int(inner))
+        return Prefix(
+            space.reached[members], space.state.p[members], conductance, volume, space.reached[order], order
+        )  # fmt: skip
+
+    @staticmethod
+    def _innermost(found: Prefix, space: Workspace) -> int:
+        """The member with the largest share of its weight inside, while the walk that found it is in the workspace."""
+        number = innermost(space.here, found.numbers, len(found.members), len(space.reached))
+        return int(space.reached[number])
 
     def _ruled_out(self, found: Prefix) -> Vertices:
         share = {

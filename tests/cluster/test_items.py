@@ -13,7 +13,7 @@ from cluster.commits import Found, search_graph
 from cluster.config import ClusterConfig
 from cluster.items import ItemWalks, packed, unpacked, write_graph
 from cluster.walkgraph import WalkGraph
-from cluster.walks import Walker
+from cluster.walks import Walk, Walker
 from scale.engine import Engine, Item, LocalEngine, do
 from scale.progress import Progress
 from scale.store import shard_path, write_shard
@@ -95,7 +95,7 @@ def test_a_search_goes_on_where_it_was_stopped(graph: WalkGraph, expected: Found
 def test_walks_on_disk_are_the_ones_that_are_used(graph: WalkGraph, expected: Found, tmp_path: Path) -> None:
     search(graph, tmp_path, LocalEngine())
     first = unpacked(shard_path(tmp_path, "00000000"))
-    nothing = [type(walk)(walk.seed, 0, 1.0, walk.members[:0], walk.pagerank[:0], walk.ruled_out) for walk in first]
+    nothing = [Walk(walk.seed, 0, 1.0, walk.members[:0], 1.0, 0.0, walk.pagerank[:0], walk.ruled_out) for walk in first]
     write_shard(tmp_path / "other", "00000000", packed(nothing))
     changed = search(graph, tmp_path / "other", LocalEngine())
     assert changed.table["seed_row"][0] != expected.table["seed_row"][0]
@@ -111,7 +111,8 @@ def test_walks_survive_being_packed(graph: WalkGraph, tmp_path: Path) -> None:
     walks = Walker(graph, CONFIG, MOST, 1).walks(np.array([5, 700, 31]))
     write_shard(tmp_path, "one", packed(walks))
     for before, after in zip(walks, unpacked(shard_path(tmp_path, "one")), strict=True):
-        assert (before.seed, before.size, before.conductance) == (after.seed, after.size, after.conductance)
+        for name in ("seed", "size", "conductance", "proposed", "volume"):
+            assert getattr(before, name) == getattr(after, name)
         for name in ("members", "pagerank", "ruled_out"):
             np.testing.assert_array_equal(getattr(before, name), getattr(after, name))
             assert getattr(before, name).dtype == getattr(after, name).dtype

@@ -70,7 +70,7 @@ def test_blocks_are_found_and_the_table_describes_them(graph: WalkGraph) -> None
         assert seed_row in found.sweeps.filter(found.sweeps["accepted"])["seed_row"]
 
 
-def conductance_of(graph: WalkGraph, members: npt.NDArray[np.int64]) -> float:
+def conductance_of(graph: WalkGraph, members: npt.NDArray[np.integer]) -> float:
     matrix = sparse.csr_array((graph.weights, graph.indices, graph.indptr), shape=(len(graph), len(graph)))
     inside = np.zeros(len(graph))
     inside[members] = 1
@@ -78,18 +78,19 @@ def conductance_of(graph: WalkGraph, members: npt.NDArray[np.int64]) -> float:
     return float((volume - inside @ (matrix @ inside)) / min(volume, graph.volume - volume))
 
 
-def walk(seed: int, members: list[int], ruled_out: list[int]) -> Walk:
-    return Walk(
-        seed, len(members), 0.1, np.array(members, np.int32), np.ones(len(members)), np.array(ruled_out, np.int32)
-    )
+def walk(graph: WalkGraph, seed: int, members: list[int], ruled_out: list[int]) -> Walk:
+    chosen, others = np.array(members, np.int32), np.array(ruled_out, np.int32)
+    volume = float(graph.degree[chosen].sum())
+    pagerank = np.linspace(0.1, 0.2, len(members))
+    return Walk(seed, len(members), 0.1, chosen, conductance_of(graph, chosen), volume, pagerank, others)
 
 
 def test_a_vertex_belongs_to_the_first_cluster_that_takes_it(graph: WalkGraph) -> None:
     commits = Commits(graph, 20, 0.9)
-    commits.commit(walk(0, list(range(30)), list(range(50))))
-    commits.commit(walk(5, list(range(30)), list(range(50))))
-    commits.commit(walk(40, list(range(60)), list(range(100))))
-    commits.commit(walk(65, list(range(45, 75)), list(range(80))))
+    commits.commit(walk(graph, 0, list(range(30)), list(range(50))))
+    commits.commit(walk(graph, 5, list(range(30)), list(range(50))))
+    commits.commit(walk(graph, 40, list(range(60)), list(range(100))))
+    commits.commit(walk(graph, 65, list(range(45, 75)), list(range(80))))
     found = commits.result()
     assert found.table["seed_row"].to_list() == [0, 40]
     assert found.table["size"].to_list() == [30, 30]
@@ -114,7 +115,7 @@ def test_what_a_rejected_walk_rules_out(graph: WalkGraph) -> None:
     assert ruled_out["core"] < own_block
     assert len(ruled_out["best-prefix"] ^ own_block) <= 2
     commits = Commits(graph, 20, 0.001)
-    commits.commit(walk(3, list(range(25)), list(range(40))))
+    commits.commit(walk(graph, 3, list(range(25)), list(range(40))))
     np.testing.assert_array_equal(np.flatnonzero(commits.visited), np.arange(40))
     assert (commits.labels == -1).all()
 
@@ -126,6 +127,9 @@ def test_walking_again_from_inside_never_raises_conductance(graph: WalkGraph) ->
         refined = Walker(graph, ClusterConfig(refine=True, epsilon=5e-4), rejected).walks(seeds)
         before = np.array([conductance_of(graph, walk.members) for walk in plain])
         after = np.array([conductance_of(graph, walk.members) for walk in refined])
+        np.testing.assert_allclose([walk.proposed for walk in refined], after, atol=1e-12)
+        volumes = [graph.degree[walk.members].sum() for walk in refined]
+        np.testing.assert_allclose([walk.volume for walk in refined], volumes)
         assert [walk.conductance for walk in refined] == [walk.conductance for walk in plain]
         assert (after <= before + 1e-12).all()
         assert (after < before - 1e-6).any() == (rejected == 0.5)
@@ -133,7 +137,7 @@ def test_walking_again_from_inside_never_raises_conductance(graph: WalkGraph) ->
 
 def test_an_accepted_walk_rules_out_its_cluster_only(graph: WalkGraph) -> None:
     commits = Commits(graph, 20, 0.9)
-    commits.commit(walk(3, list(range(30)), list(range(200))))
+    commits.commit(walk(graph, 3, list(range(30)), list(range(200))))
     np.testing.assert_array_equal(np.flatnonzero(commits.visited), np.arange(30))
 
 
