@@ -16,8 +16,9 @@ class ClusterConfig:
     Args:
         k: Nearest neighbours of each point that become edges of the graph.
         alpha: Teleport probability of the lazy walk; a walk takes about 1/alpha steps.
-        epsilon: Residual per unit of degree at which a walk stops; null takes max(1e-7, 28 / volume of the graph).
+        epsilon: Residual per unit of degree at which a walk stops; null takes max(1e-7, 10 / volume of the graph).
         min_size: Fewest points of a cluster.
+        max_size: Most points of a cluster; null for half of the graph's volume.
         max_conductance: Largest conductance of a cluster; null calibrates it on structureless data.
         expected_false: False clusters to expect in structureless data of the same size, when calibrating.
         visited: What a walk without a cluster rules out as later seeds: its support (the published rule), its
@@ -36,6 +37,7 @@ class ClusterConfig:
     alpha: float = 1e-3
     epsilon: float | None = None
     min_size: int = 20
+    max_size: int | None = None
     max_conductance: float | None = None
     expected_false: float = 1.0
     visited: Visited = "core"
@@ -52,6 +54,8 @@ class ClusterConfig:
         for key, least in {"k": 1, "min_size": 1, "null_seeds": 0, "round_size": 1, "seed": 0}.items():
             _require(getattr(self, key) >= least, key, f"at least {least}", self)
         _require(self.n_components is None or self.n_components >= 1, "n_components", "null or at least 1", self)
+        sizes = self.max_size is None or self.max_size >= self.min_size
+        _require(sizes, "max_size", "null or at least cluster.min_size", self)
         _require(0 < self.alpha < 1, "alpha", "between 0 and 1", self)
         _require(self.epsilon is None or self.epsilon > 0, "epsilon", "null or above 0", self)
         within = self.max_conductance is None or 0 < self.max_conductance <= 1

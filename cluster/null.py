@@ -14,17 +14,23 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from cluster.commits import search_graph
 from cluster.config import ClusterConfig
 from cluster.graph import graph_from_neighbours
 from cluster.neighbours import knn
-from cluster.pagerank import Vector, WalkGraph
-from cluster.walks import search_graph
+from cluster.walkgraph import WalkGraph
+from cluster.walks import Walks
+from cluster.walkstate import Vector
 
 #: A calibrated threshold is never above this: below it more of a cluster's weight stays inside than leaves
 #: (a community in the weak sense of Radicchi et al., PNAS 2004).
 WEAK_COMMUNITY = 0.5
 TAIL_SHARE = 0.1
 FEWEST_IN_TAIL = 10
+#: A threshold that no set meets: every walk on the null is a rejected one and rules out what it visited.
+ACCEPT_NOTHING = -1.0
+#: An expectation below it is beyond any tail that can be fitted.
+SMALLEST_EXPECTED = 1e-99
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,12 @@ class Null:
     def expected_below(self, conductance: float) -> float:
         """Expected number of walks on the null that find a set of at most this conductance."""
         return LowerTail.fit(self.table["conductance"].to_numpy()).share_below(conductance) * self.walks
+
+    def depth(self, conductance: float) -> float:
+        """Decades below one of the expected number of sets of at most this conductance; NaN without a null."""
+        if self.walks == 0:
+            return float("nan")
+        return float(-np.log10(max(self.expected_below(conductance), SMALLEST_EXPECTED)))
 
     def threshold(self, expected_false: float) -> float:
         """The conductance below which `expected_false` sets are expected, at most `WEAK_COMMUNITY`."""
@@ -89,13 +101,16 @@ class LowerTail:
         return self.edge - self.excess * float(np.log(self.count / below))
 
 
-def search_null(points: int, dimensions: int, config: ClusterConfig, *, threads: int | None = None) -> Null:
-    """Search a standard normal of this many points, stopping after `config.null_seeds` walks."""
+def null_graph(points: int, dimensions: int, config: ClusterConfig) -> WalkGraph:
+    """The neighbour graph of a standard normal of this many points."""
     normal = np.random.default_rng([config.seed, points, dimensions])
     distances, neighbours, _ = knn(
         normal.standard_normal((points, dimensions), dtype=np.float32), config.k, recall=config.recall
     )
-    graph = WalkGraph.from_matrix(graph_from_neighbours(distances, neighbours, weights=config.weights))
-    # a threshold that no set meets: every walk is a rejected one and rules out what it visited
-    found = search_graph(graph, config, -1.0, most_walks=config.null_seeds, threads=threads)
+    return WalkGraph.from_matrix(graph_from_neighbours(distances, neighbours, weights=config.weights))
+
+
+def search_null(graph: WalkGraph, config: ClusterConfig, walker: Walks) -> Null:
+    """Search the null's graph, stopping after `config.null_seeds` walks; the walker must accept nothing."""
+    found = search_graph(graph, config, ACCEPT_NOTHING, walker, most_walks=config.null_seeds)
     return Null(found.sweeps.select("size", "conductance"), len(found.sweeps) + found.unvisited)

@@ -1,5 +1,6 @@
 """From vectors or a graph to clusters."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,14 +9,19 @@ import numpy.typing as npt
 import polars as pl
 from scipy import sparse
 
+from cluster.cohesion import cohesions
+from cluster.commits import search_graph
 from cluster.config import ClusterConfig, Visited, Weights
 from cluster.graph import graph_from_neighbours
 from cluster.neighbours import knn
-from cluster.null import Null, search_null
-from cluster.pagerank import WalkGraph, default_epsilon
-from cluster.walks import search_graph
+from cluster.null import ACCEPT_NOTHING, Null, null_graph, search_null
+from cluster.pagerank import default_epsilon
+from cluster.walkgraph import WalkGraph
+from cluster.walks import Walker, Walks
 from scale.errors import UserError
 
+#: Makes the walker of a named search of a graph, for walks under a configuration and a largest conductance.
+Walkers = Callable[[str, WalkGraph, ClusterConfig, float], Walks]
 NO_NULL = Null(pl.DataFrame(schema={"size": pl.Int32, "conductance": pl.Float64}), 0)
 
 
@@ -25,7 +31,9 @@ class Clusters:
 
     Args:
         labels: Cluster of each point, -1 for none (int32).
-        table: One row per cluster: cluster, size, conductance, volume, seed_row.
+        pagerank: Of each point, in the walk that found its cluster; 0 outside clusters.
+        table: One row per cluster: cluster, size, conductance, volume, seed_row, depth (decades below one of the
+            number of sets of that conductance expected in the null), cohesion (least conductance of a cut inside).
         sweeps: The best sweep of every walk: seed_row, size, conductance, accepted.
         null: The best sweep of every walk on the null: size, conductance; empty if none was searched.
         graph: The symmetric weighted graph that was searched.
@@ -36,6 +44,7 @@ class Clusters:
     """
 
     labels: npt.NDArray[np.int32]
+    pagerank: npt.NDArray[np.float64]
     table: pl.DataFrame
     sweeps: pl.DataFrame
     null: pl.DataFrame
@@ -53,6 +62,7 @@ def find_clusters(
     alpha: float = ClusterConfig.alpha,
     epsilon: float | None = ClusterConfig.epsilon,
     min_size: int = ClusterConfig.min_size,
+    max_size: int | None = ClusterConfig.max_size,
     max_conductance: float | None = ClusterConfig.max_conductance,
     expected_false: float = ClusterConfig.expected_false,
     visited: Visited = ClusterConfig.visited,
@@ -69,39 +79,53 @@ def find_clusters(
     of the machine's by default; the clusters do not depend on them.
     """
     config = ClusterConfig(
-        k=k, alpha=alpha, epsilon=epsilon, min_size=min_size, max_conductance=max_conductance,
+        k=k, alpha=alpha, epsilon=epsilon, min_size=min_size, max_size=max_size, max_conductance=max_conductance,
         expected_false=expected_false, visited=visited, refine=refine, weights=weights,
         recall=recall, null_seeds=null_seeds, seed=seed,
     )  # fmt: skip
     if sparse.issparse(X):
-        return cluster_graph(X, config, threads=threads)
-    return cluster_vectors(np.asarray(X), config, threads=threads)
+        return cluster_graph(X, config, in_threads(threads))
+    return cluster_vectors(np.asarray(X), config, in_threads(threads))
 
 
-def cluster_vectors(X: npt.NDArray[Any], config: ClusterConfig, *, threads: int | None = None) -> Clusters:
+def in_threads(threads: int | None = None) -> Walkers:
+    """Walkers of this process; all of the machine's threads by default."""
+    return lambda name, graph, config, max_conductance: Walker(graph, config, max_conductance, threads)
+
+
+def cluster_vectors(X: npt.NDArray[Any], config: ClusterConfig, walkers: Walkers) -> Clusters:
     """Join the rows of X into a graph, calibrate on the null of the same shape, and search."""
     distances, neighbours, recall = knn(X, config.k, recall=config.recall, seed=config.seed)
     graph = graph_from_neighbours(distances, neighbours, weights=config.weights)
-    null = search_null(len(X), X.shape[1], config, threads=threads) if config.null_seeds else NO_NULL
+    null = _null(len(X), X.shape[1], config, walkers) if config.null_seeds else NO_NULL
     threshold = null.threshold(config.expected_false) if config.max_conductance is None else config.max_conductance
-    return _search(graph, config, threshold, null, recall, threads)
+    return _search(graph, config, threshold, null, recall, walkers)
 
 
-def cluster_graph(graph: Any, config: ClusterConfig, *, threads: int | None = None) -> Clusters:
+def cluster_graph(graph: Any, config: ClusterConfig, walkers: Walkers) -> Clusters:
     """Search a graph as it is given."""
     if config.max_conductance is None:
         raise UserError("cluster.max_conductance must be given with a graph: there is no null to calibrate it on")
-    return _search(sparse.csr_array(graph), config, config.max_conductance, NO_NULL, float("nan"), threads)
+    return _search(sparse.csr_array(graph), config, config.max_conductance, NO_NULL, float("nan"), walkers)
+
+
+def _null(points: int, dimensions: int, config: ClusterConfig, walkers: Walkers) -> Null:
+    graph = null_graph(points, dimensions, config)
+    return search_null(graph, config, walkers("null", graph, config, ACCEPT_NOTHING))
 
 
 def _search(
-    graph: sparse.csr_array, config: ClusterConfig, threshold: float, null: Null, recall: float, threads: int | None
+    graph: sparse.csr_array, config: ClusterConfig, threshold: float, null: Null, recall: float, walkers: Walkers
 ) -> Clusters:
     walk_graph = WalkGraph.from_matrix(graph)
-    found = search_graph(walk_graph, config, threshold, threads=threads)
+    found = search_graph(walk_graph, config, threshold, walkers("search", walk_graph, config, threshold))
+    depth = [null.depth(conductance) for conductance in found.table["conductance"]]
     return Clusters(
         labels=found.labels,
-        table=found.table,
+        pagerank=found.pagerank,
+        table=found.table.with_columns(
+            depth=pl.Series(depth, dtype=pl.Float64), cohesion=pl.Series(cohesions(walk_graph, found.labels))
+        ),
         sweeps=found.sweeps,
         null=null.table,
         graph=graph,

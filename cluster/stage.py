@@ -6,6 +6,7 @@ Reads upsampled/. Writes ``whitening.safetensors``, ``graph/`` (indptr, indices,
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,16 @@ import numpy as np
 import polars
 
 from cluster.config import ClusterConfig
-from cluster.search import Clusters, cluster_vectors
+from cluster.items import ItemWalks, write_graph
+from cluster.search import Clusters, Walkers, cluster_vectors
+from cluster.walkgraph import WalkGraph
 from cluster.whitening import Whitening
 from scale.engine import Workspace
 from scale.errors import UserError
 from scale.store import Shards, read_table, write_array, write_table
+
+#: Holds the walks of an unfinished search.
+WALKS = "walks"
 
 
 def save_whitening(folder: Path, whitening: Whitening) -> None:
@@ -34,8 +40,9 @@ def whitened(upsampled: Path, config: ClusterConfig) -> tuple[Whitening, np.ndar
     return whitening, np.concatenate([whitening.transform(block) for block in shards.blocks("coordinates")])
 
 
-def members_table(rows: polars.DataFrame, labels: np.ndarray, vectors: np.ndarray) -> polars.DataFrame:
+def members_table(rows: polars.DataFrame, found: Clusters, vectors: np.ndarray) -> polars.DataFrame:
     """Every clustered token, by cluster and distance to the cluster's mean."""
+    labels = found.labels
     inside = np.flatnonzero(labels >= 0)
     own = labels[inside]
     count = int(own.max(initial=-1)) + 1
@@ -44,9 +51,13 @@ def members_table(rows: polars.DataFrame, labels: np.ndarray, vectors: np.ndarra
     means = sums / np.maximum(np.bincount(own, minlength=count), 1)[:, None]
     distance = np.linalg.norm(vectors[inside] - means[own], axis=1)
     placed = rows[inside].select("row", "context", "position", "token", "document", "split")
-    found = placed.with_columns(cluster=polars.Series(own, dtype=polars.Int32), distance=polars.Series(distance))
-    ordered = found.sort("cluster", "distance", "row")
-    return ordered.select("cluster", "row", "context", "position", "token", "document", "split", "distance")
+    described = placed.with_columns(
+        cluster=polars.Series(own, dtype=polars.Int32),
+        distance=polars.Series(distance),
+        pagerank=polars.Series(found.pagerank[inside]),
+    )
+    columns = ("cluster", "row", "context", "position", "token", "document", "split", "distance", "pagerank")
+    return described.sort("cluster", "distance", "row").select(columns)
 
 
 def write_clusters(folder: Path, found: Clusters, rows: polars.DataFrame, vectors: np.ndarray) -> None:
@@ -60,7 +71,18 @@ def write_clusters(folder: Path, found: Clusters, rows: polars.DataFrame, vector
     write_table(folder / "clusters.parquet", found.table)
     write_table(folder / "sweeps.parquet", found.sweeps)
     write_table(folder / "null.parquet", found.null)
-    write_table(folder / "members.parquet", members_table(rows, found.labels, vectors))
+    write_table(folder / "members.parquet", members_table(rows, found, vectors))
+
+
+def in_items(work: Workspace) -> Walkers:
+    """Walkers whose walks are kept until the stage is done, for a process that goes on after one that was stopped."""
+
+    def walker(name: str, graph: WalkGraph, config: ClusterConfig, max_conductance: float) -> ItemWalks:
+        folder = work.folder / WALKS / name
+        write_graph(folder / "graph", graph)
+        return ItemWalks(folder, config, max_conductance, work.engine)
+
+    return walker
 
 
 def make(work: Workspace, config: ClusterConfig) -> dict[str, Any]:
@@ -73,8 +95,9 @@ def make(work: Workspace, config: ClusterConfig) -> dict[str, Any]:
     whitening, vectors = whitened(upsampled, config)
     save_whitening(work.folder, whitening)
     work.progress.say(f"  {len(vectors)} tokens in {vectors.shape[1]} dimensions; graph, null and search")
-    found = cluster_vectors(vectors, config)
+    found = cluster_vectors(vectors, config, in_items(work))
     write_clusters(work.folder, found, rows, vectors)
+    shutil.rmtree(work.folder / WALKS)
     return {
         "rows": len(rows),
         "dimensions": vectors.shape[1],

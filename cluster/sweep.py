@@ -13,13 +13,17 @@ from typing import Any
 
 import numba
 import numpy as np
+import numpy.typing as npt
 from scipy import sparse
 
-from cluster.pagerank import Vector, Vertices, WalkGraph
+from cluster.walkgraph import WalkGraph
+from cluster.walkstate import Edges, Vector, Vertices
 from scale.errors import UserError
 
 #: Volume, as a share of the graph's, that is no more than the rounding of sums.
 ROUNDING = 1e-12
+#: Rank of a vertex that is in no prefix.
+LAST = np.iinfo(np.int32).max
 
 
 @dataclass(frozen=True)
@@ -58,80 +62,96 @@ def sweep_cut(graph: Any, p: Any) -> Sweep:
     values = np.ascontiguousarray(dense, dtype=np.float64).ravel()
     if len(values) != len(walk_graph):
         raise UserError(f"p has {len(values)} entries and the graph {len(walk_graph)} vertices")
-    rank = np.full(len(values), -1, np.int32)
-    return sweep_walk(walk_graph, values, np.flatnonzero(values > 0).astype(np.int32), rank, np.inf)
+    support = np.flatnonzero(values > 0).astype(np.int32)
+    order = support[by_density(values[support], walk_graph.degree[support], support)]
+    return sweep_prefixes(walk_graph.edges, walk_graph.volume, order, len(walk_graph), np.inf)
 
 
-def sweep_walk(graph: WalkGraph, p: Vector, support: Vertices, rank: Vertices, most_volume: float) -> Sweep:
-    """Sweep the ascending `support`, up to the last prefix of volume at most `most_volume`.
+def by_density(p: Vector, degree: Vector, vertices: Vertices) -> npt.NDArray[np.int64]:
+    """Positions by p / degree descending, equals by their vertices' numbers."""
+    with np.errstate(divide="ignore"):
+        density = p / degree
+    order = np.argsort(-density)
+    sort_ties(order, density, vertices)
+    return order
 
-    `rank` is scratch of N entries, -1 before and after.
-    """
-    order, conductance, volume = sweep(
-        graph.indptr, graph.indices, graph.weights, graph.degree, graph.volume, p, support, rank, most_volume
-    )
-    return Sweep(order, conductance, volume)
+
+def sweep_prefixes(edges: Edges, total: float, order: Vertices, vertices: int, most_volume: float) -> Sweep:
+    """Sweep `order` in a graph of `vertices` and volume `total`, to the last prefix of volume at most `most_volume`."""
+    conductance, volume = sweep(edges, total, order, np.full(vertices, LAST, np.int32), most_volume)
+    return Sweep(order[: len(volume)], conductance, volume)
 
 
 @numba.njit(cache=True, nogil=True)
-def sweep(indptr, indices, weights, degree, total, p, support, rank, most_volume):  # type: ignore[no-untyped-def]
-    """Adding u to a prefix S takes the edges between u and S out of the cut and brings u's others in."""
-    order = support[np.argsort(-p[support] / degree[support], kind="mergesort")]
+def sort_ties(order, density, vertices):  # type: ignore[no-untyped-def]
+    """Order runs of equal density by the vertices' numbers."""
+    begin = 0
+    while begin < len(order):
+        end = begin + 1
+        while end < len(order) and density[order[end]] == density[order[begin]]:
+            end += 1
+        if end - begin > 1:
+            run = order[begin:end].copy()
+            order[begin:end] = run[np.argsort(vertices[run])]
+        begin = end
+
+
+@numba.njit(cache=True, nogil=True)
+def sweep(edges, total, order, rank, most_volume):  # type: ignore[no-untyped-def]
+    """Adding u to a prefix S takes the edges between u and S out of the cut and brings u's others in.
+
+    `rank` is `LAST` at every vertex before, and the position in `order` after.
+    """
     conductance, volume = np.ones(len(order)), np.empty(len(order))
-    cut, inside, reached = 0.0, 0.0, 0
+    cut, inside = 0.0, 0.0
     for position in range(len(order)):
         u = order[position]
-        inside += degree[u]
+        inside += edges.degree[u]
         if inside > most_volume:
-            break
+            return conductance[:position], volume[:position]
         rank[u] = position
-        cut += degree[u]
-        for edge in range(indptr[u], indptr[u + 1]):
-            v = indices[edge]
-            if v == u:
-                cut -= weights[edge]
-            elif rank[v] >= 0:
-                cut -= 2.0 * weights[edge]
+        within = 0.0
+        for edge in range(np.uintp(edges.first[u]), np.uintp(edges.last[u])):
+            other = rank[np.uintp(edges.neighbours[edge])]
+            # twice for an edge to the prefix, once for a self-loop
+            within += (np.int64(other < position) + np.int64(other <= position)) * edges.weights[edge]
+        cut += edges.degree[u] - within
         smaller = min(inside, total - inside)
         if smaller > ROUNDING * total:
             conductance[position] = max(cut, 0.0) / smaller
         volume[position] = inside
-        reached = position + 1
-    for u in order[:reached]:
-        rank[u] = -1
-    return order[:reached], conductance[:reached], volume[:reached]
+    return conductance, volume
 
 
 @numba.njit(cache=True, nogil=True)
-def set_conductance(indptr, indices, weights, degree, total, members, rank):  # type: ignore[no-untyped-def]
-    """Conductance and volume of one set of vertices; `rank` is scratch, -1 before and after."""
+def set_conductance(edges, total, members, rank):  # type: ignore[no-untyped-def]
+    """Conductance and volume of one set of vertices; `rank` is scratch, `LAST` before and after."""
     for u in members:
         rank[u] = 0
     cut, inside = 0.0, 0.0
     for u in members:
-        inside += degree[u]
-        for edge in range(indptr[u], indptr[u + 1]):
-            if rank[indices[edge]] < 0:
-                cut += weights[edge]
+        inside += edges.degree[u]
+        for edge in range(edges.first[u], edges.last[u]):
+            if rank[edges.neighbours[edge]] != 0:
+                cut += edges.weights[edge]
     for u in members:
-        rank[u] = -1
+        rank[u] = LAST
     smaller = min(inside, total - inside)
     return (cut / smaller if smaller > ROUNDING * total else 1.0), inside
 
 
 @numba.njit(cache=True, nogil=True)
-def innermost(indptr, indices, weights, degree, members, rank):  # type: ignore[no-untyped-def]
-    """The member with the largest share of its weight inside the set, the first of equals; `rank` is scratch."""
-    for u in members:
-        rank[u] = 0
-    best, best_share = members[0], -1.0
-    for u in members:
+def innermost(edges, order, size, vertices):  # type: ignore[no-untyped-def]
+    """Of the first `size` of `order`, the one with the largest share of its weight inside; the first of equals."""
+    rank = np.full(vertices, False)
+    for u in order[:size]:
+        rank[u] = True
+    best, best_share = order[0], -1.0
+    for u in order[:size]:
         inside = 0.0
-        for edge in range(indptr[u], indptr[u + 1]):
-            if rank[indices[edge]] >= 0:
-                inside += weights[edge]
-        if inside > best_share * degree[u]:
-            best, best_share = u, inside / degree[u]
-    for u in members:
-        rank[u] = -1
+        for edge in range(edges.first[u], edges.last[u]):
+            if rank[edges.neighbours[edge]]:
+                inside += edges.weights[edge]
+        if inside > best_share * edges.degree[u]:
+            best, best_share = u, inside / edges.degree[u]
     return best

@@ -5,7 +5,13 @@ import polars as pl
 import pytest
 
 from cluster.config import ClusterConfig
-from cluster.null import WEAK_COMMUNITY, LowerTail, Null, search_null
+from cluster.null import ACCEPT_NOTHING, WEAK_COMMUNITY, LowerTail, Null, null_graph, search_null
+from cluster.walks import Walker
+
+
+def null_of(points: int, dimensions: int, config: ClusterConfig) -> Null:
+    graph = null_graph(points, dimensions, config)
+    return search_null(graph, config, Walker(graph, config, ACCEPT_NOTHING))
 
 
 def test_an_exponential_tail_is_continued_beyond_the_sample() -> None:
@@ -49,8 +55,8 @@ def test_threshold_is_the_asked_expectation_under_a_ceiling() -> None:
 
 
 def test_a_search_cut_short_counts_the_walks_it_left_out() -> None:
-    full = search_null(1500, 4, ClusterConfig(k=12))
-    short = search_null(1500, 4, ClusterConfig(k=12, null_seeds=20))
+    full = null_of(1500, 4, ClusterConfig(k=12))
+    short = null_of(1500, 4, ClusterConfig(k=12, null_seeds=20))
     assert full.walks == len(full.table) > 20
     assert len(short.table) == 20
     assert short.walks >= full.walks
@@ -59,9 +65,9 @@ def test_a_search_cut_short_counts_the_walks_it_left_out() -> None:
 
 def test_the_null_at_its_threshold_finds_about_what_was_asked() -> None:
     config = ClusterConfig(k=15)
-    threshold = search_null(3000, 3, config).threshold(1.0)
+    threshold = null_of(3000, 3, config).threshold(1.0)
     assert threshold < WEAK_COMMUNITY
-    replicates = [search_null(3000, 3, ClusterConfig(k=15, seed=seed)).table["conductance"] for seed in range(1, 6)]
+    replicates = [null_of(3000, 3, ClusterConfig(k=15, seed=seed)).table["conductance"] for seed in range(1, 6)]
     accepted = [int((conductance <= threshold).sum()) for conductance in replicates]
     assert np.mean(accepted) <= 2
     assert np.mean([(conductance <= threshold * 1.5).sum() for conductance in replicates]) > 2

@@ -7,7 +7,7 @@ from scipy import sparse
 
 from cluster.config import ClusterConfig
 from cluster.graph import knn_graph
-from cluster.search import Clusters, cluster_vectors, find_clusters
+from cluster.search import Clusters, cluster_vectors, find_clusters, in_threads
 from scale.errors import UserError
 
 Rows = npt.NDArray[np.float32]
@@ -48,7 +48,7 @@ def test_the_answer_describes_itself(found: Clusters) -> None:
     assert found.table["size"].to_list() == np.bincount(found.labels[found.labels >= 0]).tolist()
     assert found.table["conductance"].max() <= found.max_conductance <= 0.5
     assert found.expected_false <= 1
-    assert found.epsilon == pytest.approx(28 / found.graph.sum(dtype=np.float64))
+    assert found.epsilon == pytest.approx(10 / found.graph.sum(dtype=np.float64))
     assert found.recall == 1
     assert found.null.columns == ["size", "conductance"]
     assert found.null["conductance"].min() > found.max_conductance
@@ -104,6 +104,6 @@ def test_parts_without_edges_between_them_are_clusters() -> None:
 
 def test_the_null_can_be_left_out(planted: tuple[Rows, npt.NDArray[np.int64]], found: Clusters) -> None:
     config = ClusterConfig(max_conductance=found.max_conductance, null_seeds=0)
-    result = cluster_vectors(planted[0], config)
+    result = cluster_vectors(planted[0], config, in_threads())
     np.testing.assert_array_equal(result.labels, found.labels)
     assert result.null.is_empty()

@@ -8,9 +8,10 @@ import numpy.typing as npt
 import pytest
 from scipy import sparse
 
+from cluster.commits import Commits, Found, search_graph
 from cluster.config import ClusterConfig, Visited
-from cluster.pagerank import WalkGraph
-from cluster.walks import Commits, Found, Walk, Walker, search_graph
+from cluster.walkgraph import WalkGraph
+from cluster.walks import Walk, Walker
 
 BLOCKS, BLOCK = 13, 30
 
@@ -23,6 +24,13 @@ def graph() -> WalkGraph:
     chance = np.where(np.kron(np.eye(BLOCKS), np.ones((BLOCK, BLOCK))) > 0, 0.7, 0.01)
     half = np.triu(rng.random((total, total)) < chance, k=1).astype(np.float64)
     return WalkGraph.from_matrix(sparse.csr_array(half + half.T))
+
+
+def search(
+    graph: WalkGraph, config: ClusterConfig, max_conductance: float, threads: int = 1, most_walks: int | None = None
+) -> Found:
+    walker = Walker(graph, config, max_conductance, threads)
+    return search_graph(graph, config, max_conductance, walker, most_walks=most_walks)
 
 
 def one_at_a_time(graph: WalkGraph, config: ClusterConfig, max_conductance: float) -> Found:
@@ -41,7 +49,7 @@ def test_rounds_and_threads_do_not_change_the_outcome(graph: WalkGraph, visited:
     expected = one_at_a_time(graph, config, 0.5)
     assert len(expected.table) >= 2
     for threads, round_size in ((1, 1), (1, 64), (2, 7), (3, 1000)):
-        found = search_graph(graph, replace(config, round_size=round_size), 0.5, threads=threads)
+        found = search(graph, replace(config, round_size=round_size), 0.5, threads=threads)
         np.testing.assert_array_equal(found.labels, expected.labels)
         assert found.table.equals(expected.table)
         assert found.sweeps.equals(expected.sweeps)
@@ -49,7 +57,7 @@ def test_rounds_and_threads_do_not_change_the_outcome(graph: WalkGraph, visited:
 
 
 def test_blocks_are_found_and_the_table_describes_them(graph: WalkGraph) -> None:
-    found = search_graph(graph, ClusterConfig(epsilon=5e-4), 0.5)
+    found = search(graph, ClusterConfig(epsilon=5e-4), 0.5)
     for block in range(BLOCKS):
         own = found.labels[block * BLOCK : (block + 1) * BLOCK]
         label = np.bincount(own[own >= 0], minlength=1).argmax()
@@ -62,7 +70,7 @@ def test_blocks_are_found_and_the_table_describes_them(graph: WalkGraph) -> None
         assert seed_row in found.sweeps.filter(found.sweeps["accepted"])["seed_row"]
 
 
-def conductance_of(graph: WalkGraph, members: npt.NDArray[np.int64]) -> float:
+def conductance_of(graph: WalkGraph, members: npt.NDArray[np.integer]) -> float:
     matrix = sparse.csr_array((graph.weights, graph.indices, graph.indptr), shape=(len(graph), len(graph)))
     inside = np.zeros(len(graph))
     inside[members] = 1
@@ -70,16 +78,19 @@ def conductance_of(graph: WalkGraph, members: npt.NDArray[np.int64]) -> float:
     return float((volume - inside @ (matrix @ inside)) / min(volume, graph.volume - volume))
 
 
-def walk(seed: int, members: list[int], ruled_out: list[int]) -> Walk:
-    return Walk(seed, len(members), 0.1, np.array(members, np.int32), np.array(ruled_out, np.int32))
+def walk(graph: WalkGraph, seed: int, members: list[int], ruled_out: list[int]) -> Walk:
+    chosen, others = np.array(members, np.int32), np.array(ruled_out, np.int32)
+    volume = float(graph.degree[chosen].sum())
+    pagerank = np.linspace(0.1, 0.2, len(members))
+    return Walk(seed, len(members), 0.1, chosen, conductance_of(graph, chosen), volume, pagerank, others)
 
 
 def test_a_vertex_belongs_to_the_first_cluster_that_takes_it(graph: WalkGraph) -> None:
     commits = Commits(graph, 20, 0.9)
-    commits.commit(walk(0, list(range(30)), list(range(50))))
-    commits.commit(walk(5, list(range(30)), list(range(50))))
-    commits.commit(walk(40, list(range(60)), list(range(100))))
-    commits.commit(walk(65, list(range(45, 75)), list(range(80))))
+    commits.commit(walk(graph, 0, list(range(30)), list(range(50))))
+    commits.commit(walk(graph, 5, list(range(30)), list(range(50))))
+    commits.commit(walk(graph, 40, list(range(60)), list(range(100))))
+    commits.commit(walk(graph, 65, list(range(45, 75)), list(range(80))))
     found = commits.result()
     assert found.table["seed_row"].to_list() == [0, 40]
     assert found.table["size"].to_list() == [30, 30]
@@ -104,7 +115,7 @@ def test_what_a_rejected_walk_rules_out(graph: WalkGraph) -> None:
     assert ruled_out["core"] < own_block
     assert len(ruled_out["best-prefix"] ^ own_block) <= 2
     commits = Commits(graph, 20, 0.001)
-    commits.commit(walk(3, list(range(25)), list(range(40))))
+    commits.commit(walk(graph, 3, list(range(25)), list(range(40))))
     np.testing.assert_array_equal(np.flatnonzero(commits.visited), np.arange(40))
     assert (commits.labels == -1).all()
 
@@ -116,6 +127,9 @@ def test_walking_again_from_inside_never_raises_conductance(graph: WalkGraph) ->
         refined = Walker(graph, ClusterConfig(refine=True, epsilon=5e-4), rejected).walks(seeds)
         before = np.array([conductance_of(graph, walk.members) for walk in plain])
         after = np.array([conductance_of(graph, walk.members) for walk in refined])
+        np.testing.assert_allclose([walk.proposed for walk in refined], after, atol=1e-12)
+        volumes = [graph.degree[walk.members].sum() for walk in refined]
+        np.testing.assert_allclose([walk.volume for walk in refined], volumes)
         assert [walk.conductance for walk in refined] == [walk.conductance for walk in plain]
         assert (after <= before + 1e-12).all()
         assert (after < before - 1e-6).any() == (rejected == 0.5)
@@ -123,13 +137,13 @@ def test_walking_again_from_inside_never_raises_conductance(graph: WalkGraph) ->
 
 def test_an_accepted_walk_rules_out_its_cluster_only(graph: WalkGraph) -> None:
     commits = Commits(graph, 20, 0.9)
-    commits.commit(walk(3, list(range(30)), list(range(200))))
+    commits.commit(walk(graph, 3, list(range(30)), list(range(200))))
     np.testing.assert_array_equal(np.flatnonzero(commits.visited), np.arange(30))
 
 
 def test_a_search_can_stop_after_some_walks(graph: WalkGraph) -> None:
     config = ClusterConfig(visited="seed")
-    found = search_graph(graph, config, 1e-9, most_walks=10)
+    found = search(graph, config, 1e-9, most_walks=10)
     assert len(found.sweeps) == 10
     assert found.unvisited == len(graph) - 10
-    assert found.sweeps.equals(search_graph(graph, config, 1e-9).sweeps.head(10))
+    assert found.sweeps.equals(search(graph, config, 1e-9).sweeps.head(10))
