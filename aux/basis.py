@@ -16,6 +16,7 @@ import numpy as np
 from aux.moments import Moments
 from aux.standardize import Standardization, checked
 from scale.errors import UserError
+from scale.store import written
 
 BASIS_FILE = "basis.safetensors"
 #: Columns whose correlation falls short of 1 by less are one column: their z-scores differ by a thousandth.
@@ -62,7 +63,8 @@ class Basis:
         """Write `basis.safetensors`, the component names in its header."""
         from safetensors.numpy import save_file
 
-        save_file(self.to_tensors(), folder / BASIS_FILE, metadata={"components": json.dumps(self.components)})
+        with written(folder / BASIS_FILE) as temporary:
+            save_file(self.to_tensors(), temporary, metadata={"components": json.dumps(self.components)})
 
     @classmethod
     def load(cls, folder: Path) -> Basis:
@@ -103,7 +105,8 @@ class BasisAccumulator:
 
         count = np.array([self.moments.count], dtype=np.int64)
         tensors = {"count": count, "mean": self.moments.mean, "scatter": self.moments.scatter}
-        save_file(tensors, path, metadata={"components": json.dumps(self.components)})
+        with written(path) as temporary:
+            save_file(tensors, temporary, metadata={"components": json.dumps(self.components)})
 
     @classmethod
     def load(cls, path: Path) -> BasisAccumulator:

@@ -15,6 +15,7 @@ from torch import nn
 from aux.config import Architecture, Base
 from aux.encoders import initialise, make_encoder
 from aux.ridge import Ridge
+from scale.store import written
 
 MODEL_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
@@ -98,7 +99,8 @@ class AuxModel(nn.Module):
         from safetensors.torch import save_file
 
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
-        save_file(tensors, folder / MODEL_FILE)
+        with written(folder / MODEL_FILE) as temporary:
+            save_file(tensors, temporary)
         (folder / CONFIG_FILE).write_text(json.dumps(asdict(self.shape), indent=2) + "\n", encoding="utf-8")
 
     @classmethod

@@ -16,7 +16,7 @@ class ClusterConfig:
     Args:
         k: Nearest neighbours of each point that become edges of the graph.
         alpha: Teleport probability of the lazy walk; a walk takes about 1/alpha steps.
-        epsilon: Residual per unit of degree at which a walk stops; null takes max(1e-7, 10 / volume of the graph).
+        epsilon: Residual per unit of degree at which a walk stops; null takes max(1e-7, 28 / volume of the graph).
         min_size: Fewest points of a cluster.
         max_size: Most points of a cluster; null for half of the graph's volume.
         max_conductance: Largest conductance of a cluster; null calibrates it on structureless data.

@@ -22,9 +22,9 @@ from cluster.walkstate import Vector, Vertices
 from cluster.workspace import Workspace
 from scale.errors import UserError
 
-#: A walk's epsilon times the volume of the graph: a walk ends before it fills a tenth of the graph, and cannot find
-#: larger clusters. Below it walks in a cloud cost much more; at the published one (28) groups of a thirtieth are lost.
-EXPLORED_SHARE = 10.0
+#: A walk's epsilon times the volume of the graph, as published: a walk ends before it fills a 28th of the graph, and
+#: cannot find larger clusters. A smaller one finds them, for far more work in the cloud (docs/LOG.md).
+EXPLORED_SHARE = 28.0
 #: The published epsilon, for 4 million points.
 SMALLEST_EPSILON = 1e-7
 

@@ -20,7 +20,7 @@ from cluster.walkgraph import WalkGraph
 from cluster.whitening import Whitening
 from scale.engine import Workspace
 from scale.errors import UserError
-from scale.store import Shards, read_table, write_array, write_table
+from scale.store import Shards, read_table, write_array, write_table, written
 
 #: Holds the walks of an unfinished search.
 WALKS = "walks"
@@ -30,7 +30,8 @@ def save_whitening(folder: Path, whitening: Whitening) -> None:
     from safetensors.numpy import save_file
 
     arrays = {name: np.ascontiguousarray(getattr(whitening, name)) for name in ("mean", "components", "variances")}
-    save_file(arrays, folder / "whitening.safetensors")
+    with written(folder / "whitening.safetensors") as temporary:
+        save_file(arrays, temporary)
 
 
 def whitened(upsampled: Path, config: ClusterConfig) -> tuple[Whitening, np.ndarray]:

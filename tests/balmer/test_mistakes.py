@@ -69,7 +69,7 @@ def change(run_file: Path, section: str, **values: object) -> None:
         ("--corpus.path", "/nowhere/at/all", "corpus.path"),
         ("--corpus.context_length", "99", "corpus.context_length: 99 is longer than the model's window of 64"),
         ("--corpus.kind", "poem", "corpus.kind"),
-        ("--until", "dessert", "--until: 'dessert' is not a stage; the stages are corpus, draws"),
+        ("--until", "dessert", "--until: 'dessert' is not a stage; the stages are corpus, taps, draws"),
     ],
 )  # fmt: skip
 def test_a_flag_that_is_wrong(refused: object, run_file: Path, flag: str, value: str, said: str) -> None:

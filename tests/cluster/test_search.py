@@ -48,7 +48,7 @@ def test_the_answer_describes_itself(found: Clusters) -> None:
     assert found.table["size"].to_list() == np.bincount(found.labels[found.labels >= 0]).tolist()
     assert found.table["conductance"].max() <= found.max_conductance <= 0.5
     assert found.expected_false <= 1
-    assert found.epsilon == pytest.approx(10 / found.graph.sum(dtype=np.float64))
+    assert found.epsilon == pytest.approx(28 / found.graph.sum(dtype=np.float64))
     assert found.recall == 1
     assert found.null.columns == ["size", "conductance"]
     assert found.null["conductance"].min() > found.max_conductance

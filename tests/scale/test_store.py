@@ -1,11 +1,13 @@
 """Shards, manifests and publication."""
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import polars
 import pytest
+from safetensors import SafetensorError
 
 from scale import store
 from scale.errors import UserError
@@ -26,6 +28,7 @@ from scale.store import (
     write_shard,
     write_table,
     write_table_blocks,
+    written,
 )
 
 
@@ -159,3 +162,13 @@ def test_a_table_cut_off_between_two_blocks_does_not_exist(tmp_path: Path) -> No
     with pytest.raises(Exception, match="no more"):
         write_table_blocks(tmp_path / "t.parquet", table.schema, blocks)
     assert not (tmp_path / "t.parquet").exists()
+
+
+def test_a_disk_that_is_full_under_safetensors_is_an_error_of_the_system(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    with pytest.raises(OSError, match="No space left") as caught, written(path):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(path))
+    with pytest.raises(SafetensorError, match="header"), written(path):
+        raise SafetensorError("invalid header")
+    assert not path.exists()
