@@ -10,8 +10,7 @@ left out. Like the losses, it knows nothing of later tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +18,8 @@ import torch
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from scale.behaviour import first_of
 from scale.errors import UserError
-from scale.forward import block_list, body
+from scale.forward import body, stream_seen
 from scale.language_model import LanguageModel
 from scale.losses import state_slopes
 
@@ -69,42 +67,16 @@ class Columns:
     slopes: torch.Tensor
 
 
-@contextmanager
-def read_from(language_model: LanguageModel, layers: Sequence[int]) -> Iterator[dict[int, torch.Tensor]]:
-    """Within, the stream at the given layers is kept; to autograd, the lowest of them is where the model begins."""
-    _, _, blocks = block_list(language_model)
-    caught: dict[int, torch.Tensor] = {}
-
-    def catch_input(layer: int) -> Any:
-        def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-            hidden = args[0] if args else kwargs["hidden_states"]
-            caught[layer] = hidden.detach().requires_grad_() if layer == min(layers) else hidden
-            if args:
-                return (caught[layer], *args[1:]), kwargs
-            return args, {**kwargs, "hidden_states": caught[layer]}
-
-        return hook
-
-    def catch_output(module: Any, args: Any, output: Any) -> None:
-        caught[len(blocks)] = first_of(output)
-
-    hooks = [
-        blocks[layer].register_forward_pre_hook(catch_input(layer), with_kwargs=True)
-        for layer in layers
-        if layer < len(blocks)
-    ]
-    if len(blocks) in layers:
-        hooks.append(blocks[-1].register_forward_hook(catch_output))
-    try:
-        yield caught
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
 def columns(language_model: LanguageModel, tokens: torch.Tensor, layers: Sequence[int]) -> Columns:
     """Streams and gradients at the given layers, from one pass forwards and one backwards."""
-    with torch.enable_grad(), ConstantKeysAndValues(), read_from(language_model, layers) as caught:
+    caught: dict[int, torch.Tensor] = {}
+
+    def see(layer: int, hidden: torch.Tensor) -> torch.Tensor:
+        # To autograd, the lowest layer is where the model begins.
+        caught[layer] = hidden.detach().requires_grad_() if layer == min(layers) else hidden
+        return caught[layer]
+
+    with torch.enable_grad(), ConstantKeysAndValues(), stream_seen(language_model, layers, see):
         states = body(language_model, tokens)
     streams = [caught[layer] for layer in layers]
     rows = states.detach()[:, :-1]

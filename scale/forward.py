@@ -8,7 +8,7 @@ decoder of transformers whose blocks are a `ModuleList` that hands on one hidden
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -75,41 +75,56 @@ class Reached(Exception):  # noqa: N818 - a signal, not an error
     """Raised by a hook once everything that was asked for has been seen."""
 
 
+@contextmanager
+def stream_seen(
+    language_model: LanguageModel,
+    layers: Sequence[int],
+    see: Callable[[int, torch.Tensor], torch.Tensor | None],
+) -> Iterator[None]:
+    """Within, ``see`` is shown the residual stream that the given blocks read, and may give them another.
+
+    The number of blocks itself stands for the top, where nothing is given back.
+    """
+    _, _, blocks = block_list(language_model)
+
+    def at_input(layer: int) -> Any:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            given = see(layer, args[0] if args else kwargs["hidden_states"])
+            if given is None:
+                return None
+            return ((given, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": given})
+
+        return hook
+
+    def at_top(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        see(len(blocks), first_of(output))
+
+    below = [layer for layer in layers if layer < len(blocks)]
+    hooks = [blocks[layer].register_forward_pre_hook(at_input(layer), with_kwargs=True) for layer in below]
+    if len(blocks) in layers:
+        hooks.append(blocks[-1].register_forward_hook(at_top))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 @torch.no_grad()
 def residual_stream(language_model: LanguageModel, tokens: torch.Tensor, layers: Sequence[int]) -> list[torch.Tensor]:
     """The residual stream that the given blocks read; the number of blocks itself stands for the top.
 
     Nothing above the highest of them is computed.
     """
-    _, _, blocks = block_list(language_model)
     caught: dict[int, torch.Tensor] = {}
 
-    def catch_input(layer: int) -> Any:
-        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            caught[layer] = args[0] if args else kwargs["hidden_states"]
-            if layer == max(layers):
-                raise Reached
+    def see(layer: int, hidden: torch.Tensor) -> None:
+        caught[layer] = hidden
+        if layer == max(layers):
+            raise Reached
 
-        return hook
-
-    def catch_output(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        caught[len(blocks)] = first_of(output)
-        raise Reached
-
-    hooks = [
-        blocks[layer].register_forward_pre_hook(catch_input(layer), with_kwargs=True)
-        for layer in layers
-        if layer < len(blocks)
-    ]
-    if len(blocks) in layers:
-        hooks.append(blocks[-1].register_forward_hook(catch_output))
-    try:
+    with stream_seen(language_model, layers, see), suppress(Reached):
         body(language_model, tokens)
-    except Reached:
-        pass
-    finally:
-        for hook in hooks:
-            hook.remove()
     return [caught[layer] for layer in layers]
 
 
