@@ -96,12 +96,14 @@ def parameter_count(config: RunConfig) -> tuple[int, int]:
 
 def bytes_of_draws(config: RunConfig, whole: int, parts: int) -> int:
     """What the draws of that many parameters take on disk."""
-    kept = {  # rows of every component, and of the full model, at every draw
-        "plain": parts + whole,
-        "gaussian-gradient": parts,
-        "tangent-gradient": 2 * parts + whole,
-    }[config.sgld.estimator]
-    return kept * (2 if config.sgld.storage == "float16" else 4) * config.sgld.chains * config.sgld.draws
+    settings = config.sgld
+    kept = {  # numbers of every chain: what is kept of a component, and of the full model
+        "plain": settings.draws * (parts + whole),
+        "gaussian-gradient": settings.draws * parts,
+        "mean-gradient": parts,
+        "tangent-gradient": settings.draws * (2 * parts + whole),
+    }[settings.estimator]
+    return kept * (2 if settings.storage == "float16" else 4) * settings.chains
 
 
 def plan(config: RunConfig) -> list[Finding]:

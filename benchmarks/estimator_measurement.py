@@ -15,8 +15,9 @@ from scipy.stats import spearmanr
 from benchmarks.estimator_settings import COSTS, Sizes, held, ladder
 from scale.batches import Budget
 from scale.chains import Draws
-from scale.config import ProbeConfig
+from scale.config import ProbeConfig, SGLDConfig
 from scale.estimate import Parts
+from scale.gaussian import TINY
 from scale.gradient_probe import source
 from scale.language_model import LanguageModel
 from scale.probe import HALVES, Source, trained_losses
@@ -25,6 +26,7 @@ from scale.tail import Tail
 
 #: Reliability at which costs are compared.
 WANTED = 0.9
+MEAN = "mean-gradient"
 PARTS = ("covariance", "shift")
 #: Values of both parts.
 Measured = dict[str, np.ndarray]
@@ -94,16 +96,35 @@ def cut(chains: Sequence[Draws], draws: int) -> list[Draws]:
     return found
 
 
+def of_draws(settings: SGLDConfig) -> SGLDConfig:
+    """What is drawn, for estimators that keep every draw or only their mean: every draw, so that few can be taken."""
+    return replace(settings, estimator="gaussian-gradient") if settings.estimator == MEAN else settings
+
+
+def with_mean(chain: Draws) -> Draws:
+    """The mean of a chain's directions in their place, as `scale.mean_gradient` keeps it."""
+    rows = np.asarray(chain.offsets, np.float64)
+    pairs = (chain.trace[:, None] * rows).reshape(-1, 2, rows.shape[1]).mean(axis=1) / rows.shape[1] ** 0.5
+    mean = pairs.mean(axis=0)
+    lengths = np.linalg.norm([mean, *pairs], axis=1)
+    unit = mean * (len(mean) ** 0.5 / max(lengths[0], TINY))
+    return Draws(unit[None].astype(np.float32), chain.loss, lengths)
+
+
+def as_kept(chains: Sequence[Draws], settings: SGLDConfig) -> list[Draws]:
+    return [with_mean(chain) for chain in chains] if settings.estimator == MEAN else list(chains)
+
+
 def shortened(sampled: Sampled, draws: int) -> Source:
-    halves = cut(sampled.usable(0), draws), cut(sampled.usable(1), draws)
+    halves = [as_kept(cut(sampled.usable(half), draws), sampled.settings) for half in range(HALVES)]
     numbers = sampled.numbers(0), sampled.numbers(1)
     settings = replace(sampled.settings, draws=draws)
-    return source(sampled.component, halves, numbers, sampled.trained_loss, settings)
+    return source(sampled.component, (halves[0], halves[1]), numbers, sampled.trained_loss, settings)
 
 
 def alone(sampled: Sampled, half: int, index: int) -> Source:
     """One chain as a source of its own, whose halves are the same."""
-    chains, numbers = [sampled.usable(half)[index]], [sampled.numbers(half)[index]]
+    chains, numbers = as_kept([sampled.usable(half)[index]], sampled.settings), [sampled.numbers(half)[index]]
     return source(sampled.component, (chains, chains), (numbers, numbers), sampled.trained_loss, sampled.settings)
 
 

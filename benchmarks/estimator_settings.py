@@ -15,7 +15,7 @@ from scale.probe import HALVES
 #: Share of the way back to w* that a step of a tangent's chain goes.
 THETA = 0.25
 #: Estimators that a change of nβ does not touch: measured once per γ.
-WITHOUT_NBETA = {"gaussian-gradient"}
+WITHOUT_NBETA = {"gaussian-gradient", "mean-gradient"}
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ def settings_of(gamma: float, nbeta: float, chains: int, draws: int, reference: 
     return {
         "plain": SGLDConfig(estimator="plain", **chain, **common),
         "gaussian-gradient": SGLDConfig(estimator="gaussian-gradient", **common),
+        "mean-gradient": SGLDConfig(estimator="mean-gradient", **common),
         "tangent-gradient": SGLDConfig(
             estimator="tangent-gradient",
             step_size=2 * THETA / gamma,
@@ -69,6 +70,7 @@ def tangent_cost(settings: SGLDConfig, picked: int, sizes: Sizes) -> float:
 COSTS: dict[str, Callable[[SGLDConfig, int, Sizes], float]] = {
     "plain": chain_cost,
     "gaussian-gradient": gradient_cost,
+    "mean-gradient": gradient_cost,
     "tangent-gradient": tangent_cost,
 }
 

@@ -32,7 +32,7 @@ import numpy as np
 import torch
 
 from benchmarks.estimator_agreement import FEWEST, Agreement, agreement
-from benchmarks.estimator_measurement import PARTS, Outcome, Text, all_phi, points, repetitions
+from benchmarks.estimator_measurement import PARTS, Outcome, Text, all_phi, of_draws, points, repetitions
 from benchmarks.estimator_records import Record, Records
 from benchmarks.estimator_settings import COSTS, WITHOUT_NBETA, Sizes, held, settings_of
 from benchmarks.estimator_table import table
@@ -111,12 +111,16 @@ class Yardstick:
         repeated = repetitions(sampled, self.text, self.options.pool) if wanted else {}
         return Outcome(all_phi(sampled), ladder, repeated)
 
+    def drawn(self, settings: SGLDConfig, components: Sequence[Component]) -> Iterator[Sampled]:
+        if components:
+            made = of_draws(settings)
+            for sampled in sample_components(self.language_model, components, self.reference, made, self.budget):
+                yield replace(sampled, settings=settings)
+
     def found(self, name: str, settings: SGLDConfig, components: Sequence[Component]) -> dict[str, Found]:
         """By component; those that are not known yet are sampled together."""
-        missing = [component for component in components if (settings, component.name) not in self.known]
-        if missing:
-            for sampled in sample_components(self.language_model, missing, self.reference, settings, self.budget):
-                self.known[settings, sampled.component.name] = self.outcome(sampled, name == REFERENCE)
+        for sampled in self.drawn(settings, [one for one in components if (settings, one.name) not in self.known]):
+            self.known[settings, sampled.component.name] = self.outcome(sampled, name == REFERENCE)
         return {component.name: self.known[settings, component.name] for component in components}
 
     def records(self, gamma: float, nbeta: float, components: Sequence[Component]) -> Iterator[Record]:

@@ -18,6 +18,7 @@ from scale.batches import memory_explained, remembered_budget
 from scale.components import FULL
 from scale.config import ModelConfig, ProbeConfig, SGLDConfig
 from scale.corpus import read_rows
+from scale.costs import METHODS
 from scale.diagnostics import chain_statistics
 from scale.draws import component_named, half_chains, read_draws
 from scale.duplicates import Duplicates
@@ -181,10 +182,10 @@ def make(work: Workspace, model: ModelConfig, sgld: SGLDConfig, settings: ProbeC
         )
     table = component_table(draws, pools, statistics, sgld.nbeta)
     bent = table.filter(polars.col("tilt") > MOST_TILT)["component"].to_list()
-    if bent and sgld.estimator == "gaussian-gradient":
+    if bent and METHODS[sgld.estimator].gaussian:
         work.progress.say(
             f"  {', '.join(bent)}: the loss bends this posterior away from N(w*, I/γ) (nβ sd(φ) above {MOST_TILT:g}); "
-            f"gaussian-gradient measures the Gaussian's susceptibilities. A larger sgld.localization, or a smaller "
+            f"{sgld.estimator} measures the Gaussian's susceptibilities. A larger sgld.localization, or a smaller "
             f"sgld.nbeta, brings them together"
         )
     write_table(work.folder / "rows.parquet", rows.table())

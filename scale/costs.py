@@ -82,6 +82,7 @@ def of_tangents(settings: SGLDConfig, work: Work, full: bool) -> float:
 METHODS: Mapping[str, Method] = {
     "plain": Method(evaluations=1, multiple=2, chain=True, gaussian=False, sampling=of_chains),
     "gaussian-gradient": Method(evaluations=2, multiple=4, chain=False, gaussian=True, sampling=of_gradients),
+    "mean-gradient": Method(evaluations=2, multiple=4, chain=False, gaussian=True, sampling=of_gradients),
     "tangent-gradient": Method(evaluations=2, multiple=4, chain=False, gaussian=False, sampling=of_tangents),
 }
 

@@ -43,6 +43,14 @@ class Sums:
 
 
 @dataclass(frozen=True)
+class Pairs:
+    """Some pairs of points, made when called for by their place; and the lengths of their directions, (pairs, 2)."""
+
+    pair: Callable[[int], Pair]
+    lengths: np.ndarray
+
+
+@dataclass(frozen=True)
 class Drawn:
     """What was drawn of one component, in two halves, and L there."""
 
@@ -66,8 +74,8 @@ class Directed(Drawn, ABC):
     """Directions of one component, and the points that they are used at."""
 
     @abstractmethod
-    def pairs(self, half: int, chosen: np.ndarray, generator: np.random.Generator, tail: Tail) -> Callable[[int], Pair]:
-        """The pairs of draws of these numbers, for one document; ``chosen[i]`` when called with i."""
+    def pairs(self, half: int, chosen: np.ndarray, generator: np.random.Generator, tail: Tail) -> Pairs:
+        """The pairs of draws of these numbers, for one document."""
 
     def variance(self) -> float:
         """Cov_C(φ, L): what all tokens have in common of Cov_C(φ, l_t)."""
@@ -83,19 +91,22 @@ class Directed(Drawn, ABC):
         found: np.ndarray = every.reshape(-1, 2)[chosen]
         return found
 
+    def choose(self, half: int, count: int, generator: np.random.Generator) -> np.ndarray:
+        """The numbers of so many pairs, as far as there are."""
+        total = len(self.draws[half]) * self.settings.draws // 2
+        return generator.choice(total, size=min(count, total), replace=False)
+
     def parts(
         self, tail: Tail, half: int, document: int, baseline: np.ndarray, settings: ProbeConfig, budget: Budget
     ) -> Parts:
         generator = subset_generator(self.component.name, document, half, settings)
-        total = len(self.draws[half]) * self.settings.draws // 2
-        count = min(settings.draws_per_document // HALVES // 2, total)
-        chosen = generator.choice(total, size=count, replace=False)
-        pair = self.pairs(half, chosen, generator, tail)
+        chosen = self.choose(half, settings.draws_per_document // HALVES // 2, generator)
+        pairs, count = self.pairs(half, chosen, generator, tail), len(chosen)
         step, sums = settings.difference_step * self.settings.localization**-0.5, Sums(len(baseline))
 
         def some(begin: int, end: int) -> None:
-            losses = losses_at(tail, self.component, [evaluated_at(*pair(i), step) for i in range(begin, end)])
-            sums.update(derivative(losses, self.lengths(half, chosen[begin:end]), step), losses.mean(axis=1))
+            losses = losses_at(tail, self.component, [evaluated_at(*pairs.pair(i), step) for i in range(begin, end)])
+            sums.update(derivative(losses, pairs.lengths[begin:end], step), losses.mean(axis=1))
 
         in_pairs(count, tail, self.component, budget, some, EVALUATIONS)
         covariance = sums.derivative / count - self.variance()

@@ -13,9 +13,8 @@ import numpy as np
 import torch
 
 from scale.batches import Budget
-from scale.chains import ChainGroup, ChainKey, Group, mean_losses, reference_of
+from scale.chains import ChainKey, mean_losses, reference_of
 from scale.config import SGLDConfig
-from scale.flow import TangentGroup
 from scale.gaussian import TINY, normal
 from scale.gradients import mean_gradients
 from scale.seeds import seed_for
@@ -27,6 +26,19 @@ def point(component: str, chain: int, pair: int, parameters: int, settings: SGLD
     """X of one pair: offsets from the trained weights, (parameters,)."""
     seed = seed_for(settings.seed, component, chain, "pair", pair)
     return settings.localization**-0.5 * normal(parameters, seed, device)
+
+
+def lengths_of(directions: torch.Tensor) -> np.ndarray:
+    found: np.ndarray = torch.linalg.vector_norm(directions, dim=1).double().cpu().numpy()
+    return found
+
+
+def as_stored(directions: torch.Tensor, settings: SGLDConfig) -> np.ndarray:
+    """Every direction with unit mean square, in the precision that draws are kept in."""
+    norms = torch.linalg.vector_norm(directions, dim=1).clamp_min(TINY)
+    units = directions * (directions.shape[1] ** 0.5 / norms)[:, None]
+    found: np.ndarray = units.to(getattr(torch, settings.storage)).cpu().numpy()
+    return found
 
 
 class DirectionGroup:
@@ -66,11 +78,14 @@ class DirectionGroup:
         if not self.keeps_directions:
             self.loss[:, index] = mean_losses(self.reference, self.keys, offsets, self.budget)
             return
+        directions = self.directions(index, offsets)
+        self.lengths[:, index] = lengths_of(directions)
+        keep(index, as_stored(directions, self.settings))
+
+    def directions(self, index: int, offsets: torch.Tensor) -> torch.Tensor:
+        """v (chains, parameters) at some points, the draw of that number; L is noted."""
         self.loss[:, index], slopes = mean_gradients(self.reference, self.keys, offsets, self.budget)
-        norms = torch.linalg.vector_norm(slopes, dim=1)
-        self.lengths[:, index] = norms.double().cpu().numpy() / self.settings.localization
-        units = slopes * (self.parameters**0.5 / norms.clamp_min(TINY))[:, None]
-        keep(index, units.to(getattr(torch, self.settings.storage)).cpu().numpy())
+        return slopes / self.settings.localization
 
     def state(self) -> dict[str, torch.Tensor]:
         arrays = {"draw_loss": self.loss, "lengths": self.lengths, "pairs": np.array(self.pairs)}
@@ -79,11 +94,3 @@ class DirectionGroup:
     def restore(self, state: dict[str, torch.Tensor]) -> None:
         self.loss[:], self.lengths[:] = state["draw_loss"].numpy(), state["lengths"].numpy()
         self.pairs = int(state["pairs"])
-
-
-def group_of(keys: Sequence[ChainKey], pool: Tail, settings: SGLDConfig, budget: Budget) -> Group:
-    """What makes the draws that the estimator asks for."""
-    if settings.estimator == "plain":
-        return ChainGroup(keys, pool, settings, budget)
-    kind = DirectionGroup if settings.estimator == "gaussian-gradient" else TangentGroup
-    return kind(keys, pool, settings, budget)

@@ -1,12 +1,13 @@
 """What tokens are measured with, estimator by estimator.
 
 Of `gaussian-gradient`, a document pairs each X with a Y of its own: so the error is independent between documents but
-for what the directions share. Of `tangent-gradient`, the points are those the chains came to.
+for what the directions share. Of `mean-gradient` every Y is a document's own, and the direction is one for all. Of
+`tangent-gradient`, the points are those the chains came to.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,8 @@ import torch
 from scale.batches import Budget
 from scale.components import Component
 from scale.config import ProbeConfig, SGLDConfig
-from scale.directed import Directed, Drawn, Halves, Pair, Sums, in_pairs, losses_at
+from scale.costs import METHODS
+from scale.directed import Directed, Drawn, Halves, Pair, Pairs, Sums, in_pairs, losses_at
 from scale.directions import point
 from scale.estimate import Parts
 from scale.gaussian import EVALUATIONS, between, normal, stratified
@@ -33,7 +35,7 @@ class GradientPool(Directed):
 
     numbers: Numbers
 
-    def pairs(self, half: int, chosen: np.ndarray, generator: np.random.Generator, tail: Tail) -> Callable[[int], Pair]:
+    def pairs(self, half: int, chosen: np.ndarray, generator: np.random.Generator, tail: Tail) -> Pairs:
         alphas, seeds = stratified(len(chosen), generator), generator.integers(2**62, size=len(chosen))
         size, device = size_of(self.component, tail.language_model.parameters), tail.tokens.device
         sigma = self.settings.localization**-0.5
@@ -46,20 +48,47 @@ class GradientPool(Directed):
             z = between(x, y, float(alphas[i]))
             return (z, -z), self.stored(half, chain, [2 * index, 2 * index + 1], tail)
 
-        return pair
+        return Pairs(pair, self.lengths(half, chosen))
+
+
+@dataclass(frozen=True)
+class MeanPool(Directed):
+    """The mean direction of each half, and fresh points ±Y."""
+
+    def choose(self, half: int, count: int, generator: np.random.Generator) -> np.ndarray:
+        """There is no end of them."""
+        return np.arange(count)
+
+    def direction(self, half: int) -> np.ndarray:
+        """v̄ of the chains of one half, (parameters,)."""
+        chains = self.draws[half]
+        total = sum(chain.trace[0] * np.asarray(chain.offsets[0], np.float64) for chain in chains)
+        mean: np.ndarray = total / (len(chains) * len(total) ** 0.5)
+        return mean
+
+    def pairs(self, half: int, chosen: np.ndarray, generator: np.random.Generator, tail: Tail) -> Pairs:
+        seeds, device = generator.integers(2**62, size=len(chosen)), tail.tokens.device
+        size, sigma = size_of(self.component, tail.language_model.parameters), self.settings.localization**-0.5
+        direction = torch.from_numpy(self.direction(half).astype(np.float32)).to(device)
+
+        def pair(i: int) -> Pair:
+            y = sigma * normal(size, int(seeds[i]), device.type).to(device)
+            return (y, -y), (direction, direction)
+
+        return Pairs(pair, np.full((len(chosen), 2), float(direction.norm())))
 
 
 @dataclass(frozen=True)
 class TangentPool(Directed):
     """Points that the chains came to, and the directions that they carried there."""
 
-    def pairs(self, half: int, chosen: np.ndarray, generator: np.random.Generator, tail: Tail) -> Callable[[int], Pair]:
+    def pairs(self, half: int, chosen: np.ndarray, generator: np.random.Generator, tail: Tail) -> Pairs:
         def pair(i: int) -> Pair:
             chain, index = divmod(int(chosen[i]), self.settings.draws // 2)
             rows = self.stored(half, chain, range(4 * index, 4 * index + 4), tail)
             return rows[:2], rows[2:]
 
-        return pair
+        return Pairs(pair, self.lengths(half, chosen))
 
 
 @dataclass(frozen=True)
@@ -88,10 +117,12 @@ class GaussianPool(Drawn):
 def source(component: Component, draws: Halves, numbers: Numbers, trained_loss: float, settings: SGLDConfig) -> Source:
     """What tokens are measured with, from the usable draws of one component."""
     whole = component.kind == "full"
-    if settings.estimator == "gaussian-gradient" and whole:
+    if METHODS[settings.estimator].gaussian and whole:
         return GaussianPool(component, draws, trained_loss, settings)
     if settings.estimator == "gaussian-gradient":
         return GradientPool(component, draws, trained_loss, settings, numbers)
+    if settings.estimator == "mean-gradient":
+        return MeanPool(component, draws, trained_loss, settings)
     if settings.estimator == "tangent-gradient" and not whole:
         return TangentPool(component, draws, trained_loss, settings)
     first, second = (np.stack([chain.loss for chain in half]) - trained_loss for half in draws)

@@ -1,8 +1,8 @@
 """The mean direction of a component: v̄ = E ∇L(w* + X) / γ with X ~ N(0, I/γ), on the sampler's reference contexts.
 
 Where token losses are near to linear, Cov(φ, g) = E[∇φ(X)ᵀ ∇g(Z)] / γ (`scale.gaussian`) is v̄ᵀ ∇g(w*): a susceptibility
-is then the response of a token's loss to a step along one direction, the same for all tokens. The draws of X are
-independent of those that susceptibilities are measured with, whichever estimator measures them.
+is then the response of a token's loss to a step along one direction, the same for all tokens (`scale.mean_gradient`).
+The draws of X are independent of those that susceptibilities are measured with, whichever estimator measures them.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import torch
 from scale.batches import Budget, memory_explained, remembered_budget
 from scale.chains import ChainKey, grouped
 from scale.config import ModelConfig, SGLDConfig
-from scale.directions import DirectionGroup
 from scale.draws import chosen_components, component_named, pool_tail
 from scale.engine import Item
 from scale.language_model import LanguageModel, load_language_model
+from scale.mean_gradient import MeanDirectionGroup
 from scale.seeds import seed_for
 from scale.store import shard_name
 from scale.tail import Tail
@@ -28,20 +28,15 @@ from scale.tail import Tail
 
 def mean_directions(keys: Sequence[ChainKey], pool: Tail, settings: SGLDConfig, budget: Budget) -> torch.Tensor:
     """v̄ of some components of equal size, (components, parameters), from ``settings.draws`` draws in pairs ±X."""
-    group = DirectionGroup(keys, pool, settings, budget)
-    total = torch.zeros(len(keys), group.parameters)
-
-    def keep(index: int, units: np.ndarray) -> None:
-        total.add_(torch.from_numpy(units * group.lengths[:, index, None].astype(np.float32)))
-
-    group.run(keep)
-    return total / (settings.draws * group.parameters**0.5)
+    group, kept = MeanDirectionGroup(keys, pool, settings, budget), []
+    lengths = group.run(lambda _, units: kept.append(torch.from_numpy(units)))
+    return kept[0] * (lengths[:, :1] / group.parameters**0.5).float()
 
 
 def apart(settings: SGLDConfig, draws: int) -> SGLDConfig:
     """Settings of draws that are no one else's: one stream for each component, kept exactly."""
     seed = seed_for(settings.seed, "mean direction") % 2**31
-    return replace(settings, estimator="gaussian-gradient", storage="float32", draws=draws, seed=seed)
+    return replace(settings, estimator="mean-gradient", storage="float32", draws=draws, seed=seed)
 
 
 @memory_explained()

@@ -9,6 +9,7 @@ from scale.batches import Budget
 from scale.chains import ChainKey, draw_chains
 from scale.components import Component
 from scale.config import SGLDConfig
+from scale.costs import METHODS
 from scale.tail import Tail
 
 #: A trial: so many chains and draws, and at most so many steps of each chain.
@@ -43,7 +44,7 @@ def too_large(
     key: str, what: str, component: Component, pool: Tail, settings: SGLDConfig, trained_loss: float, budget: Budget
 ) -> str:
     """What is said of a step size at which ``what`` diverged; ``key`` is how the user calls the step size."""
-    if settings.estimator == "gaussian-gradient":
+    if METHODS[settings.estimator].gaussian:
         section = key.rpartition(".")[0]
         return (
             f"{section}.localization: at {settings.localization:g} the loss at draws of {what} is no number, or more "

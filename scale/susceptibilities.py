@@ -16,10 +16,10 @@ from scale.chains import Draws, grouped, in_memory, loss_at_trained_weights, ref
 from scale.components import Component, full, select
 from scale.config import ProbeConfig, SGLDConfig, check_together
 from scale.diagnostics import chain_statistics
-from scale.directions import group_of
 from scale.errors import UserError
 from scale.estimate import Estimator, assemble, reliability
 from scale.gradient_probe import source
+from scale.groups import group_of
 from scale.language_model import LanguageModel, borrowed
 from scale.probe import Measured, Source, probe_document
 from scale.reliability import PartMoments, PartStatistics

@@ -18,7 +18,7 @@ def test_the_machine_and_the_libraries_are_named(capsys: pytest.CaptureFixture[s
     assert "BAD" not in said
 
 
-@pytest.mark.parametrize("estimator", ["plain", "gaussian-gradient", "tangent-gradient"])
+@pytest.mark.parametrize("estimator", ["plain", "gaussian-gradient", "mean-gradient", "tangent-gradient"])
 def test_the_disk_that_the_draws_need(
     estimator: str,
     tmp_path: Path,

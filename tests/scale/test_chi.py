@@ -241,7 +241,7 @@ def test_a_draw_is_found_where_the_table_says(run: Run) -> None:
         assert (place / draws.chain_file(row["component"], row["chain"])).is_file()
 
 
-@pytest.mark.parametrize("estimator", ["gaussian-gradient", "tangent-gradient"])
+@pytest.mark.parametrize("estimator", ["gaussian-gradient", "mean-gradient", "tangent-gradient"])
 def test_gradients_through_the_stages_are_those_in_memory(run: Run, estimator: str) -> None:
     """Draws in half precision on disk; the same seeds, pairs and Y as the library function takes."""
     sampler = replace(SAMPLER, estimator=estimator, localization=100.0, storage="float16", nbeta=1e-3, step_size=5e-3)

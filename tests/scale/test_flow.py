@@ -12,10 +12,10 @@ from scale.batches import Budget
 from scale.chains import ChainKey, Draws, in_memory, trained_loss
 from scale.components import Component, full, select
 from scale.config import ProbeConfig, SGLDConfig
-from scale.directions import group_of
 from scale.errors import UserError
 from scale.flow import TangentGroup, lags_of
 from scale.gradient_probe import source
+from scale.groups import group_of
 from scale.language_model import LanguageModel
 from scale.probe import Source, trained_losses
 from scale.tail import Tail

@@ -13,9 +13,10 @@ from scale.batches import Budget
 from scale.chains import ChainKey, in_memory, trained_loss
 from scale.components import Component, full, select
 from scale.config import ProbeConfig, SGLDConfig
-from scale.directions import DirectionGroup, group_of, point
+from scale.directions import DirectionGroup, point
 from scale.errors import UserError
 from scale.gradient_probe import source
+from scale.groups import group_of
 from scale.language_model import LanguageModel
 from scale.probe import Source, trained_losses
 from scale.tail import Tail
