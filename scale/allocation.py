@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from scale.config import CalibrateConfig, SGLDConfig
 from scale.costs import METHODS, Work, run_cost
 from scale.estimate import spearman_brown
+from scale.mean_gradient import LEAST_COMMON
 
 BOOTSTRAP = 1000
 #: Ends of an interval of 95 %, and the same in standard deviations.
@@ -141,6 +142,7 @@ class Candidate:
         agreement: Their median; None if nothing was measured.
         plan: How the target is reached with it.
         refused: Why it may not be chosen; empty if it may.
+        common: Of every component whose mean gradient alone is used, the share of a gradient that this is.
     """
 
     estimator: str
@@ -150,6 +152,7 @@ class Candidate:
     agreement: Agreement | None
     plan: Plan | None
     refused: str = ""
+    common: dict[str, float] = field(default_factory=dict)
 
 
 def bent(tilts: dict[str, float], limit: float) -> dict[str, float]:
@@ -158,12 +161,30 @@ def bent(tilts: dict[str, float], limit: float) -> dict[str, float]:
     return dict(sorted(found.items(), key=lambda item: -item[1] if math.isfinite(item[1]) else -math.inf))
 
 
+def uncommon(common: dict[str, float]) -> dict[str, float]:
+    """The components of whose gradients too little is common to all draws, the worst first."""
+    found = {name: share for name, share in common.items() if not share >= LEAST_COMMON}
+    return dict(sorted(found.items(), key=lambda item: item[1] if math.isfinite(item[1]) else -math.inf))
+
+
+def listed(values: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.2g}" for name, value in values.items())
+
+
+def objections(candidate: Candidate, limit: float) -> str:
+    """Why what an estimator measures is not the posterior's; empty if it is."""
+    wrong = bent(candidate.tilts, limit) if METHODS[candidate.estimator].gaussian else {}
+    if wrong:
+        return f"nβ sd(φ) above {limit:g}, not N(w*, I/γ): {listed(wrong)}"
+    apart = uncommon(candidate.common)
+    if apart:
+        return f"share of a gradient that is common to all draws below {LEAST_COMMON:g}: {listed(apart)}"
+    return ""
+
+
 def judged(candidate: Candidate, limit: float, config: CalibrateConfig, work: Work) -> Candidate:
     """With its plan, and refused where the posterior is another than the estimator's."""
-    wrong = bent(candidate.tilts, limit) if METHODS[candidate.estimator].gaussian else {}
-    if wrong and not candidate.refused:
-        worst = ", ".join(f"{name} {tilt:.2g}" for name, tilt in wrong.items())
-        candidate = replace(candidate, refused=f"nβ sd(φ) above {limit:g}, not N(w*, I/γ): {worst}")
+    candidate = replace(candidate, refused=candidate.refused or objections(candidate, limit))
     if candidate.agreement is None:
         return candidate
     return replace(candidate, plan=plan_for(candidate.agreement, candidate.settings, config, work))

@@ -18,6 +18,7 @@ from scale.components import FULL, Component
 from scale.config import CalibrateConfig, ProbeConfig, SGLDConfig
 from scale.costs import METHODS
 from scale.estimate import Estimator, Parts, assemble
+from scale.gradient_probe import common_to_draws
 from scale.probe import HALVES, Source, trained_losses
 from scale.progress import Task
 from scale.susceptibilities import sample_components
@@ -27,12 +28,16 @@ from scale.trial import Bench, observe
 
 @dataclass(frozen=True)
 class Pieces:
-    """Of one component: covariance and shift in both halves, (2, contexts, tokens) each, E[φ] and nβ sd(φ)."""
+    """Of one component: covariance and shift in both halves, (2, contexts, tokens) each, E[φ] and nβ sd(φ).
+
+    And the share of a gradient that is common to all draws, where the rest is left out.
+    """
 
     covariance: np.ndarray
     shift: np.ndarray
     mean_phi: float
     tilt: float
+    common: float | None = None
 
 
 def pieces(halves: Sequence[Parts], phi: np.ndarray, settings: SGLDConfig, contexts: int) -> Pieces:
@@ -80,7 +85,8 @@ def as_in_a_run(bench: Bench, settings: SGLDConfig, probe: ProbeConfig, task: Ta
         if sampled.failure is None:
             pool = sampled.pool()
             phi = np.concatenate([half.ravel() for half in pool.phi])
-            found[component.name] = pieces(probed(bench, pool, probe), phi, settings, len(bench.probe))
+            own = pieces(probed(bench, pool, probe), phi, settings, len(bench.probe))
+            found[component.name] = replace(own, common=common_to_draws(pool))
         task.advance(settings.chains)
     return found
 
@@ -124,7 +130,8 @@ def tried(
             settings.estimator, settings, tilts, {}, None, None, f"chains diverged in its trial: {', '.join(lost)}"
         )
     names = [component.name for component in wanted.components if component.name != FULL]
-    return measured(settings, tilts, names, columns(found, names, part), draws)
+    common = {name: one.common for name, one in found.items() if one.common is not None}
+    return replace(measured(settings, tilts, names, columns(found, names, part), draws), common=common)
 
 
 def measured(

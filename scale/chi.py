@@ -25,8 +25,9 @@ from scale.duplicates import Duplicates
 from scale.engine import Item, Workspace, per_worker
 from scale.errors import UserError
 from scale.estimate import Estimator, assemble
-from scale.gradient_probe import source
+from scale.gradient_probe import common_to_draws, source
 from scale.language_model import LanguageModel, load_language_model
+from scale.mean_gradient import LEAST_COMMON
 from scale.probe import Source, probe_document
 from scale.reliability import PartMoments, PartStatistics
 from scale.store import Shards, read_manifest, read_table, shard_name, write_table
@@ -36,6 +37,7 @@ PARTS = ("covariance", "shift", "full")
 #: Of nβ sd(φ), beyond which the posterior is no longer taken for a Gaussian: up to here the covariances of a head, an
 #: MLP and the unembedding were those of the posterior but for a factor of the whole column (docs/estimators.md).
 MOST_TILT = 1.0
+OVERRIDES = {"layer": polars.Int32, "head": polars.Int32, "common_share": polars.Float64}
 
 
 def load_source(
@@ -136,9 +138,10 @@ def component_table(draws: Path, pools: Pools, statistics: PartStatistics, nbeta
                 **chain_statistics(np.concatenate(pool.phi), nbeta),
                 **statistics.of(index),
                 "excluded_chains": int(own["diverged"].sum()),
+                "common_share": common_to_draws(pool),
             }
         )
-    return polars.DataFrame(rows, schema_overrides={"layer": polars.Int32, "head": polars.Int32})
+    return polars.DataFrame(rows, schema_overrides=OVERRIDES)
 
 
 def document_groups(contexts: polars.DataFrame, size: int) -> list[tuple[int, ...]]:
@@ -188,6 +191,12 @@ def make(work: Workspace, model: ModelConfig, sgld: SGLDConfig, settings: ProbeC
             f"{sgld.estimator} measures the Gaussian's susceptibilities. A larger sgld.localization, or a smaller "
             f"sgld.nbeta, brings them together"
         )
+    partial = table.filter(polars.col("common_share") < LEAST_COMMON)["component"].to_list()
+    if partial:
+        work.progress.say(
+            f"  {', '.join(partial)}: less than {LEAST_COMMON:g} of a gradient is common to all draws, and the rest is "
+            f"left out; sgld.estimator: gaussian-gradient has it"
+        )
     write_table(work.folder / "rows.parquet", rows.table())
     write_table(work.folder / "components.parquet", table)
     plain = sgld.estimator == "plain"
@@ -196,6 +205,7 @@ def make(work: Workspace, model: ModelConfig, sgld: SGLDConfig, settings: ProbeC
         "components": len(table),
         "failed": pools.failed,
         "bent": bent,
+        "partial": partial,
         "duplicates": duplicates,
         "estimator": sgld.estimator,
         "evaluations": rows.count * (len(table) + 1) * settings.draws_per_document * (1 if plain else 2),

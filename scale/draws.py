@@ -25,7 +25,6 @@ from scale.engine import Item, Workspace, per_worker
 from scale.errors import UserError
 from scale.groups import group_of
 from scale.language_model import LanguageModel, load_language_model
-from scale.mean_gradient import common_share
 from scale.seeds import seed_for
 from scale.stability import too_large
 from scale.store import read_array, shard_path, write_table, written
@@ -123,11 +122,6 @@ def read_draws(folder: Path, row: Mapping[str, Any]) -> Draws:
     return Draws(DrawFile(path) if kept else [], loss, trace)
 
 
-def keeps_means(component: Component, settings: SGLDConfig) -> bool:
-    """Whether what is kept of a chain is the mean of its directions."""
-    return settings.estimator == "mean-gradient" and component.name != FULL
-
-
 def chain_rows(
     folder: Path, groups: Sequence[list[ChainKey]], trained: float, language_model: LanguageModel, settings: SGLDConfig
 ) -> list[dict[str, Any]]:
@@ -149,7 +143,6 @@ def chain_rows(
                     "mean_loss": float(draws.loss.mean()),
                     "diverged": draws.diverged(trained, settings.runaway),
                     **vars(mixing(draws.loss[None])),
-                    "common_share": common_share(draws.trace) if keeps_means(component, settings) else float("nan"),
                     "shard": group_name(keys),
                     "place": index,
                 }
@@ -170,7 +163,6 @@ SCHEMA = {
     "ess": polars.Float64,
     "autocorrelation_time": polars.Float64,
     "lag1": polars.Float64,
-    "common_share": polars.Float64,
     "shard": polars.String,
     "place": polars.Int32,
 }

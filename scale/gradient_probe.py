@@ -21,6 +21,7 @@ from scale.directed import Directed, Drawn, Halves, Pair, Pairs, Sums, in_pairs,
 from scale.directions import point
 from scale.estimate import Parts
 from scale.gaussian import EVALUATIONS, between, normal, stratified
+from scale.mean_gradient import common_share
 from scale.probe import HALVES, Pool, Source, subset_generator
 from scale.tail import Tail
 from scale.variants import size_of
@@ -76,6 +77,13 @@ class MeanPool(Directed):
             return (y, -y), (direction, direction)
 
         return Pairs(pair, np.full((len(chosen), 2), float(direction.norm())))
+
+
+def common_to_draws(pool: Source) -> float | None:
+    """Of a gradient, the share that is common to all draws, where the rest is left out; else None."""
+    if not isinstance(pool, MeanPool):
+        return None
+    return float(np.mean([common_share(chain.trace) for half in pool.draws for chain in half]))
 
 
 @dataclass(frozen=True)

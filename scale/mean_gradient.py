@@ -22,6 +22,8 @@ from scale.directions import DirectionGroup, as_stored, lengths_of
 from scale.tail import Tail
 
 SIGNS = (1, -1)
+#: Of a gradient, what must be common to all draws for the first term to be taken for the covariance.
+LEAST_COMMON = 0.8
 
 
 def common_share(lengths: np.ndarray) -> float:

@@ -63,6 +63,20 @@ def test_chains_that_carry_gradients_have_steps_of_their_own() -> None:
     assert wide.step_size * wide.localization / 2 == pytest.approx(0.25, rel=0.005)
 
 
+def test_a_mean_gradient_that_draws_do_not_share_is_refused() -> None:
+    agreement = Agreement(16, 0.9, 0.8, 0.95)
+    for share, refused in ((0.81, False), (0.5, True), (float("nan"), True)):
+        settings = with_estimator(SETTINGS, "mean-gradient", 300.0)
+        bare = Candidate(
+            "mean-gradient", settings, {"l0h0": 0.1}, {}, agreement, None, common={"l0h0": share, "l1": 0.9}
+        )
+        one = judged(bare, 0.5, CONFIG, WORK)
+        said = f"share of a gradient that is common to all draws below 0.8: l0h0 {share:.2g}"
+        assert one.refused == (said if refused else "")
+        assert one.plan is not None
+        assert (choose([one], "plain", 0.2) is None) == refused
+
+
 def test_without_a_choice_the_sampler_s_values_are_left_alone() -> None:
     assert values_of(FOUND, allocation(BOUNDED, BENT)) == {"sgld": FOUND.values}
     assert values_of(FOUND, None) == {"sgld": FOUND.values}

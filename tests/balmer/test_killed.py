@@ -1,35 +1,31 @@
 """`kill -9` in every stage, the same command again each time: the same bytes as an uninterrupted run."""
 
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+
+import warm
 
 from balmer.stages import NAMES
 from runs import content, write_run_file
 
-ROOT = Path(__file__).resolve().parents[2]
 
-
-def start(run_file: Path) -> subprocess.Popen[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "balmer", "run", str(run_file)]
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+def start(run_file: Path) -> ForkServerProcess:
+    return warm.start(["run", str(run_file)], run_file.with_suffix(".said"))
 
 
 def killed_after(delay: float, stage: str, run_file: Path) -> bool:
     """Run until ``stage`` is being made, wait, kill; whether the stage was still unfinished by then."""
     out = run_file.parent / "out"
     process = start(run_file)
-    while process.poll() is None and not (out / f"{stage}.part").exists():
-        pass
+    while process.is_alive() and not (out / f"{stage}.part").exists():
+        time.sleep(0.0005)
     time.sleep(delay)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    return process.returncode == -signal.SIGKILL and (out / f"{stage}.part").exists() and not (out / stage).exists()
+    process.kill()
+    process.join()
+    return process.exitcode == -signal.SIGKILL and (out / f"{stage}.part").exists() and not (out / stage).exists()
 
 
 def kill_inside(stage: str, run_file: Path) -> None:
@@ -44,8 +40,8 @@ def kill_inside(stage: str, run_file: Path) -> None:
 
 def finish(run_file: Path) -> None:
     process = start(run_file)
-    _, said = process.communicate()
-    assert process.returncode == 0, said
+    process.join()
+    assert process.exitcode == 0, run_file.with_suffix(".said").read_text(encoding="utf-8")
 
 
 def test_killed_in_every_stage(tmp_path: Path, model_folder: Path, text_folder: Path) -> None:

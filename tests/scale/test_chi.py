@@ -113,7 +113,7 @@ def test_shards_their_number_and_order_change_nothing(run: Run, documents: int, 
     expected = run.parts("chi")
     for key, found in run.parts(name).items():
         assert np.array_equal(found, expected[key]), key
-    assert np.allclose(numbers(run.table(name)), numbers(run.table("chi")), rtol=1e-10, atol=0)
+    assert np.allclose(numbers(run.table(name)), numbers(run.table("chi")), rtol=1e-10, atol=0, equal_nan=True)
 
 
 def test_the_batch_changes_rounding_only(run: Run) -> None:
@@ -282,6 +282,20 @@ def test_a_posterior_that_is_not_the_gaussian_is_named(run: Run) -> None:
     heard = len(run.heard.lines)
     run.chi("chi-carried", drawn="draws-carried", sampler=replace(carried, nbeta=1e3))
     assert not any("bends this posterior" in line for line in run.heard.lines[heard:])
+
+
+def test_gradients_that_have_little_in_common_are_named(run: Run) -> None:
+    """Far from the trained weights; close to them, every gradient is the same."""
+    for localization, named in ((0.3, True), (1e4, False)):
+        sampler = replace(SAMPLER, estimator="mean-gradient", localization=localization, runaway=1e3, nbeta=1e-6)
+        run.draws(f"draws-{localization}", sampler)
+        heard = len(run.heard.lines)
+        facts = run.chi(f"chi-{localization}", drawn=f"draws-{localization}", sampler=sampler)
+        shares = run.table(f"chi-{localization}")["common_share"]
+        assert (facts["partial"] != []) == named == (shares.min() < chi.LEAST_COMMON)
+        assert any("of a gradient is common to all draws" in line for line in run.heard.lines[heard:]) == named
+    assert shares.min() > 0.99
+    assert run.table("chi")["common_share"].is_null().all()
 
 
 def test_draws_that_another_device_would_not_make_again_are_refused(run: Run) -> None:
