@@ -1,6 +1,5 @@
 """What bad input gets: one line that names the file or key, exit status 2, no traceback, nothing half-written."""
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -9,10 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import warm
 import yaml
 
 from balmer.cli import main
@@ -202,32 +203,25 @@ def test_no_space_left(run_file: Path, capsys: pytest.CaptureFixture[str], monke
     assert error.count("\n") == 1
 
 
-def without_root_s_rights() -> None:
-    """What a child process must do so that modes bind it as they bind anyone: root is let through by capability.
-
-    A capability that has left the bounding set is gone with the next program that is started.
-    """
-    if os.geteuid() == 0:
-        drop, dac_override, dac_read_search = 24, 1, 2
-        control = ctypes.CDLL(None, use_errno=True).prctl
-        for capability in (dac_override, dac_read_search):
-            if control(drop, capability, 0, 0, 0) != 0:
-                raise OSError(ctypes.get_errno(), "prctl")
-
-
-def as_anyone(*command: str) -> subprocess.CompletedProcess[str]:
+def as_anyone(said: Path, function: Callable[..., Any], *arguments: Any) -> tuple[int | None, str]:
+    """Exit status, and what was written to standard error."""
     if os.geteuid() == 0 and sys.platform != "linux":
         pytest.skip("root can give up its rights on Linux only; run the tests as an ordinary user")
-    return subprocess.run(
-        command, capture_output=True, text=True, cwd=ROOT, check=False, preexec_fn=without_root_s_rights
-    )
+    process = warm.call(function, *arguments, said=said, before=warm.bound_by_modes)
+    process.join()
+    return process.exitcode, said.read_text(encoding="utf-8")
 
 
-def balmer_as_anyone(*arguments: str) -> str:
-    answer = as_anyone(sys.executable, "-m", "balmer", *arguments)
-    assert answer.returncode == 2, answer.stderr
-    assert answer.stderr.startswith("balmer: ") and answer.stderr.count("\n") == 1, answer.stderr  # noqa: PT018
-    return answer.stderr.strip()
+@pytest.fixture
+def balmer_as_anyone(tmp_path: Path) -> Callable[..., str]:
+    def call(*arguments: str) -> str:
+        status, said = as_anyone(tmp_path / "said", warm.command_line, list(arguments))
+        assert status == 2, said
+        assert said.startswith("balmer: ")
+        assert said.count("\n") == 1, said
+        return said.strip()
+
+    return call
 
 
 @pytest.fixture
@@ -251,14 +245,16 @@ def digests(folder: Path) -> dict[str, bytes]:
 def test_a_child_is_bound_by_modes(tmp_path: Path, locked: object) -> None:
     """The control of the tests below: it is refused where it may not write, and not where it may."""
     (tmp_path / "mine").mkdir()
-    assert as_anyone("touch", str(tmp_path / "mine" / "file")).returncode == 0
+    assert as_anyone(tmp_path / "said", (tmp_path / "mine" / "file").touch) == (0, "")
     locked(tmp_path / "mine", 0o555)  # type: ignore[operator]
-    refused = as_anyone("touch", str(tmp_path / "mine" / "other"))
-    assert (refused.returncode, refused.stderr.count("Permission denied")) == (1, 1)
+    status, said = as_anyone(tmp_path / "said", (tmp_path / "mine" / "other").touch)
+    assert (status, said.count("Permission denied")) == (1, 1)
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["file"]
 
 
-def test_a_place_where_no_run_may_be_made(run_file: Path, tmp_path: Path, locked: object) -> None:
+def test_a_place_where_no_run_may_be_made(
+    run_file: Path, tmp_path: Path, locked: object, balmer_as_anyone: Callable[..., str]
+) -> None:
     shelf = tmp_path / "shelf"
     shelf.mkdir()
     locked(shelf, 0o555)  # type: ignore[operator]
@@ -267,7 +263,9 @@ def test_a_place_where_no_run_may_be_made(run_file: Path, tmp_path: Path, locked
     assert list(shelf.iterdir()) == []
 
 
-def test_a_run_that_may_not_be_gone_on_with(run_file: Path, tmp_path: Path, locked: object) -> None:
+def test_a_run_that_may_not_be_gone_on_with(
+    run_file: Path, tmp_path: Path, locked: object, balmer_as_anyone: Callable[..., str]
+) -> None:
     out = tmp_path / "out"
     assert main(["run", str(run_file), "--until", "corpus", "--quiet"]) == 0
     before = digests(out)
@@ -279,7 +277,9 @@ def test_a_run_that_may_not_be_gone_on_with(run_file: Path, tmp_path: Path, lock
     assert main(["run", str(run_file), "--until", "draws", "--quiet"]) == 0
 
 
-def test_a_text_that_may_not_be_read(run_file: Path, tmp_path: Path, text_folder: Path, locked: object) -> None:
+def test_a_text_that_may_not_be_read(
+    run_file: Path, tmp_path: Path, text_folder: Path, locked: object, balmer_as_anyone: Callable[..., str]
+) -> None:
     own = tmp_path / "own"
     shutil.copytree(text_folder, own)
     change(run_file, "corpus", path=str(own))
@@ -302,27 +302,24 @@ def test_a_disk_that_is_really_full(run_file: Path, tmp_path: Path) -> None:
     if mounted.returncode != 0:
         pytest.skip("mounting a small file system needs more rights")
     try:
-        command = [sys.executable, "-m", "balmer", "run", str(run_file), "--folder", str(small / "out"), "--quiet"]
-        answer = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+        process = warm.start(["run", str(run_file), "--folder", str(small / "out"), "--quiet"], tmp_path / "said")
+        process.join()
     finally:
         subprocess.run(["umount", str(small)], check=True)
-    assert answer.returncode == 2, answer.stderr
-    assert answer.stderr.startswith("balmer: no space left to write")
-    assert answer.stderr.count("\n") == 1
+    said = (tmp_path / "said").read_text(encoding="utf-8")
+    assert process.exitcode == 2, said
+    assert said.startswith("balmer: no space left to write")
+    assert said.count("\n") == 1
 
 
-def listen_to_ctrl_c() -> None:
-    """A shell's background job ignores it, and so would everything it starts."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def test_ctrl_c_says_how_to_go_on(run_file: Path) -> None:
-    command = [sys.executable, "-m", "balmer", "run", str(run_file)]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=listen_to_ctrl_c)
-    while process.poll() is None and not (run_file.parent / "out" / "draws.part").exists():
+def test_ctrl_c_says_how_to_go_on(run_file: Path, tmp_path: Path) -> None:
+    process = warm.start(["run", str(run_file)], tmp_path / "said", before=warm.listening_to_ctrl_c)
+    while process.is_alive() and not (tmp_path / "out" / "draws.part").exists():
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGINT)
+    process.join(timeout=60)
+    said = (tmp_path / "said").read_text(encoding="utf-8")
+    assert process.exitcode == 130
     assert said.strip().splitlines()[-1].startswith("balmer: stopped; go on with: balmer run ")
     assert "Traceback" not in said
