@@ -39,9 +39,9 @@ class Stage:
 
 STAGES = (
     Stage("corpus", "text into contexts", "scale.corpus", ("model", "corpus"), ()),
-    Stage("taps", "what predictions read of a token", "scale.taps", ("model", "sgld", "taps"), ("corpus",), version=2),
-    Stage("draws", "posterior draws of every component", "scale.draws", ("model", "sgld"), ("corpus",), version=2),
-    Stage("chi", "susceptibilities", "scale.chi", ("model", "sgld", "probe"), ("corpus", "draws"), version=3),
+    Stage("taps", "what predictions read of a token", "scale.taps", ("model", "sgld", "taps"), ("corpus",), version=3),
+    Stage("draws", "posterior draws of every component", "scale.draws", ("model", "sgld"), ("corpus",), version=3),
+    Stage("chi", "susceptibilities", "scale.chi", ("model", "sgld", "probe"), ("corpus", "draws"), version=4),
     Stage("aux", "the auxiliary model", "aux.stage", ("aux",), ("chi", "taps"), version=3),
     Stage("upsampled", "prediction over the large corpus", "aux.upsample", ("model", "upsample"),
           ("corpus", "taps", "aux"), version=2),
