@@ -48,7 +48,7 @@ def resolved(model: ModelConfig, config: UpsampleConfig, taps: Taps) -> tuple[Mo
     if config.precision == "bfloat16" and not activations_alone:
         raise UserError(
             "upsample.precision: bfloat16 is for activations alone; set it to auto, "
-            "or taps.gradients and taps.responses to false"
+            "or taps.gradients to false and taps.responses to none"
         )
     native = native_bfloat16(choose_device(model)) and model.dtype != "float16"
     return model, activations_alone and (native or config.precision == "bfloat16")

@@ -224,16 +224,17 @@ class TapsConfig:
     Args:
         count: Number of evenly spaced intermediate layers at which the residual stream is read.
         gradients: Read the gradients of the token's loss there and at the top, too: one backward pass.
-        responses: Read the first-order response of the token's loss to every component, too: some more forward passes.
-            Either makes predictions far better (docs/auxiliary.md); without both they are made from activations alone,
-            as published.
+        responses: Read the first-order response of the token's loss to every component, too: along the token's own
+            "column", for all components together some more forward passes; or through the "model", two passes from its
+            block on for every component, and nearly all that there is to predict; or "none". Either input makes
+            predictions far better (docs/auxiliary.md); without both they are made from activations alone, as published.
         direction_draws: Draws behind the direction that each component is moved along for its response.
         contexts_per_shard: Contexts in one work item.
     """
 
     count: int = 4
     gradients: bool = True
-    responses: bool = True
+    responses: Literal["none", "column", "model"] = "column"
     direction_draws: int = 16
     contexts_per_shard: int = 64
 

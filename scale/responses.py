@@ -6,13 +6,17 @@ where D_v̄ is the derivative of what block l gives, along the component's mean 
 δ the gradient of the token's loss along its own column (`scale.columns`). Were all of the way from the block to the
 loss in the column, -v̄ᵀ∇l_t would be exact, which is what a susceptibility is to first order; what is left out goes
 through other positions' keys and values. Every block is evaluated by itself, at two points for each of its components:
-all components together cost some forward passes, where each by itself, to the loss, would take two.
+all components together cost some forward passes.
+
+Through all of the model, r_C(t) = -δ_top(t - 1) · D_v̄ h_top(t - 1) leaves nothing out of first order. It takes two
+passes from the component's block to the top for every component; nothing is unembedded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -28,6 +32,8 @@ from scale.variants import Stack, pieces_of
 
 #: Where something happens to the stream: before the first block, in block 0, 1, ..., or after the last.
 BELOW = -1
+#: How far a response is followed: along the token's own column, block by block, or through the model.
+Reach = Literal["column", "model"]
 #: Length of the steps of central differences, in standard deviations of one weight under the prior.
 STEP = 0.3
 
@@ -65,13 +71,20 @@ def places(language_model: LanguageModel, component: Component) -> set[int]:
     return found
 
 
+def begins(language_model: LanguageModel, component: Component, reach: Reach) -> set[int]:
+    """Where the stream is to be followed from: the places it acts at, or the first of them and the unembedding."""
+    found = places(language_model, component)
+    top = language_model.architecture.layers
+    return found if reach == "column" else {min(found), *(found & {top})}
+
+
 def alike(
-    language_model: LanguageModel, place: int, directions: Sequence[Direction]
+    language_model: LanguageModel, place: int, directions: Sequence[Direction], reach: Reach = "column"
 ) -> Iterator[tuple[tuple[str, ...], list[int]]]:
-    """Those that act at a place, by which of its modules they leave as they are."""
+    """Those that are followed from a place, by which of its modules they leave as they are."""
     groups: dict[tuple[str, ...], list[int]] = {}
     for index, direction in enumerate(directions):
-        if place in places(language_model, direction.component):
+        if place in begins(language_model, direction.component, reach):
             still = () if place == BELOW else unmoved(language_model, place, [direction.component])
             groups.setdefault(still, []).append(index)
     yield from groups.items()
@@ -84,21 +97,22 @@ def outputs(
     hidden: torch.Tensor | None,
     still: Mapping[str, torch.Tensor],
     stacks: Sequence[Stack],
+    layer: int,
 ) -> torch.Tensor:
-    """What block ``place`` gives in every variant, (variants, contexts, T, width); at `BELOW`, what the first reads."""
+    """What block ``layer`` reads in every variant, (variants, contexts, T, width), from block ``place`` on."""
     pieces = pieces_of(stacks, language_model.parameters)
     variants, (contexts, length) = sum(len(stack.offsets) for stack in stacks), tokens.shape
     if variants > 1 and not can_share(language_model, pieces):
         alone = [Stack(stack.component, row[None]) for stack in stacks for row in stack.offsets]
-        return torch.cat([outputs(language_model, tokens, place, hidden, still, [one]) for one in alone])
+        return torch.cat([outputs(language_model, tokens, place, hidden, still, [one], layer) for one in alone])
     batch, repeated = Batch(variants, contexts, length), tokens.repeat(variants, 1)
     held = {name: value.repeat(variants, *[1] * (value.ndim - 1)) for name, value in still.items()}
     with perturbed(language_model.owners, pieces, batch, leave=language_model.output_module):
         if hidden is None:
-            found = residual_stream(language_model, repeated, [0])[0]
+            found = residual_stream(language_model, repeated, [layer])[0]
         else:
             with held_still(language_model, held), from_block(language_model, place, hidden.repeat(variants, 1, 1)):
-                found = residual_stream(language_model, repeated, [place + 1])[0]
+                found = residual_stream(language_model, repeated, [layer])[0]
     return found.view(variants, contexts, length, -1)
 
 
@@ -110,14 +124,16 @@ def responses(
     directions: Sequence[Direction],
     step: float,
     budget: Budget,
+    reach: Reach = "column",
 ) -> torch.Tensor:
     """r (contexts, T - 1, components), float32; ``columns`` of every block and of the top."""
     depth = language_model.architecture.layers
     found = torch.zeros(*columns.slopes.shape[:2], len(directions), device=tokens.device)
     for place in range(BELOW, depth):
         hidden = None if place == BELOW else columns.streams[place]
-        gradient = columns.gradients[place + 1].float()
-        for names, members in alike(language_model, place, directions):
+        layer = place + 1 if reach == "column" else depth
+        gradient = columns.gradients[layer].float()
+        for names, members in alike(language_model, place, directions, reach):
             still = trained_outputs(language_model, tokens, place, hidden, names) if names else {}
 
             def some(
@@ -125,13 +141,14 @@ def responses(
                 end: int,
                 members: list[int] = members,
                 place: int = place,
+                layer: int = layer,
                 hidden: torch.Tensor | None = hidden,
                 still: Mapping[str, torch.Tensor] = still,
                 gradient: torch.Tensor = gradient,
             ) -> None:
                 chosen = members[begin:end]
                 stacks = [directions[index].both_sides(step) for index in chosen]
-                states = outputs(language_model, tokens, place, hidden, still, stacks).float()
+                states = outputs(language_model, tokens, place, hidden, still, stacks, layer).float()
                 slopes = (states[0::2] - states[1::2])[:, :, :-1] / (2 * step)
                 found[..., chosen] += torch.einsum("kctd,ctd->ctk", slopes, gradient)
 

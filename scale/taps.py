@@ -31,7 +31,7 @@ from scale.errors import UserError
 from scale.forward import residual_stream
 from scale.language_model import LanguageModel, load_language_model
 from scale.mean_directions import apart, direction_items
-from scale.responses import STEP, Direction, responses
+from scale.responses import STEP, Direction, Reach, responses
 from scale.store import read_array, read_manifest, shard_name, shard_path, written
 
 DIRECTIONS = "directions.safetensors"
@@ -56,12 +56,14 @@ class Taps:
         gradients: Whether the gradients of the loss are read there and at the top.
         responses: Components whose responses are read.
         step: Length of the step that responses are taken with.
+        reach: How far they are followed.
     """
 
     layers: tuple[int, ...]
     gradients: bool = False
     responses: tuple[str, ...] = ()
     step: float = 0.0
+    reach: Reach = "column"
 
     def columns(self, width: int) -> int:
         """Numbers in a row."""
@@ -71,7 +73,7 @@ class Taps:
 def read_taps(folder: Path) -> Taps:
     """What a finished `taps` stage read."""
     facts = read_manifest(folder).facts
-    return Taps(tuple(facts["layers"]), facts["gradients"], tuple(facts["responses"]), facts["step"])
+    return Taps(tuple(facts["layers"]), facts["gradients"], tuple(facts["responses"]), facts["step"], facts["reach"])
 
 
 @per_worker
@@ -97,7 +99,7 @@ def parts_of(
     if taps.gradients:
         parts += [*(found.gradients[index] for index in chosen), found.slopes]
     if directions:
-        parts.append(responses(language_model, ids, found, directions, taps.step, budget))
+        parts.append(responses(language_model, ids, found, directions, taps.step, budget, taps.reach))
     return parts
 
 
@@ -156,11 +158,13 @@ def make(work: Workspace, model: ModelConfig, sgld: SGLDConfig, settings: TapsCo
     language_model, rows = load_language_model(model), read_rows(corpus, MEASURED)
     architecture = language_model.architecture
     layers = tuple(tap_layers(architecture.layers, settings.count))
-    if settings.gradients or settings.responses:
+    reads_responses = settings.responses != "none"
+    if settings.gradients or reads_responses:
         some = torch.from_numpy(rows.take(slice(1))).long().to(language_model.device)
         check_columns(language_model, some, layers)
-    names = make_directions(work, model, sgld, settings.direction_draws) if settings.responses else ()
-    taps = Taps(layers, settings.gradients, names, STEP * sgld.localization**-0.5)
+    names = make_directions(work, model, sgld, settings.direction_draws) if reads_responses else ()
+    reach: Reach = "model" if settings.responses == "model" else "column"
+    taps = Taps(layers, settings.gradients, names, STEP * sgld.localization**-0.5, reach)
     shared = {"corpus": corpus, "folder": work.folder, "model": model, "taps": taps}
     items = [
         Item(shard_name(index), measured_taps, {**shared, "start": start, "stop": stop})

@@ -13,7 +13,7 @@ from scale.components import select
 from scale.config import SGLDConfig
 from scale.language_model import LanguageModel
 from scale.mean_directions import apart, mean_directions
-from scale.responses import BELOW, Direction, places, responses
+from scale.responses import BELOW, Direction, Reach, places, responses
 from scale.tail import Tail
 from scale.variants import Stack, pieces_of, size_of
 
@@ -30,9 +30,11 @@ def directions_of(model: LanguageModel, names: list[str]) -> list[Direction]:
     return [Direction(c, torch.randn(size_of(c, model.parameters), generator=generator)) for c in chosen]
 
 
-def found(model: LanguageModel, directions: list[Direction], tokens: torch.Tensor = TOKENS) -> torch.Tensor:
+def found(
+    model: LanguageModel, directions: list[Direction], tokens: torch.Tensor = TOKENS, reach: Reach = "column"
+) -> torch.Tensor:
     whole = columns(model, tokens, range(model.architecture.layers + 1))
-    return responses(model, tokens, whole, directions, STEP, BUDGET)
+    return responses(model, tokens, whole, directions, STEP, BUDGET, reach)
 
 
 def whole_derivative(model: LanguageModel, direction: Direction, tokens: torch.Tensor = TOKENS) -> torch.Tensor:
@@ -52,6 +54,20 @@ def test_above_all_attention_a_response_is_the_whole_derivative(kind: str) -> No
         expected = whole_derivative(model, direction)
         assert torch.allclose(ours[..., index], expected, rtol=2e-2, atol=2e-2 * float(expected.abs().max()))
         assert expected.abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("kind", ["gpt_neox", "gpt2", "llama"])
+def test_through_the_model_every_response_is_the_whole_derivative(kind: str) -> None:
+    """Of a component in several places, of tied embeddings, and of the unembedding, too; columns alone are far off."""
+    model = LanguageModel.wrap(make_model(kind))
+    given = directions_of(model, [name for name in NAMES if name != "unembed" or kind != "gpt2"])
+    ours, own = found(model, given, reach="model"), found(model, given)
+    for index, direction in enumerate(given):
+        expected = whole_derivative(model, direction)
+        size = float(expected.abs().max())
+        assert torch.allclose(ours[..., index], expected, rtol=2e-2, atol=2e-2 * size), direction.component.name
+        if direction.component.start == 0 and direction.component.name != "unembed":
+            assert (own[..., index] - expected).abs().max() > 0.05 * size, direction.component.name
 
 
 def test_of_two_tokens_the_first_is_all_there_is() -> None:
