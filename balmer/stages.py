@@ -46,8 +46,8 @@ STAGES = (
     Stage("upsampled", "prediction over the large corpus", "aux.upsample", ("model", "upsample"),
           ("corpus", "taps", "aux"), version=2),
     Stage("clusters", "the search for clusters", "cluster.stage", ("cluster",), ("upsampled",), version=2),
-    Stage("leakage", "whether to believe them", "eval.stage", ("aux", "leakage"),
-          ("corpus", "chi", "taps", "aux", "upsampled", "clusters"), version=2),
+    Stage("leakage", "whether to believe them", "eval.stage", ("model", "aux", "cluster", "leakage"),
+          ("corpus", "chi", "taps", "aux", "upsampled", "clusters"), version=3),
     Stage("report", "the page to look at", "cluster.report.stage", ("report",),
           ("corpus", "draws", "chi", "taps", "aux", "upsampled", "clusters", "leakage")),
 )  # fmt: skip

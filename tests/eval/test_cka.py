@@ -100,10 +100,10 @@ def test_constant_side_gives_zero():
 def test_grouped_value_is_the_plain_value_and_order_does_not_matter():
     X, Y = related(200)
     groups = document_groups(np.repeat(np.arange(40), 5), 8)
-    one = GroupedCKA(12, 7, 8).update(X, Y, groups).result()
-    first, second = GroupedCKA(12, 7, 8), GroupedCKA(12, 7, 8)
-    first.update(X[120:], Y[120:], groups[120:])
-    two = second.update(X[:120], Y[:120], groups[:120]).merge(first).result()
+    one = GroupedCKA((12, 7), 8).update((X, Y), groups).result()
+    first, second = GroupedCKA((12, 7), 8), GroupedCKA((12, 7), 8)
+    first.update((X[120:], Y[120:]), groups[120:])
+    two = second.update((X[:120], Y[:120]), groups[:120]).merge(first).result()
     assert one.cka.value == pytest.approx(linear_cka(X, Y), abs=1e-12)
     assert two.cka.low == pytest.approx(one.cka.low, abs=1e-10)
     assert two.debiased.high == pytest.approx(one.debiased.high, abs=1e-10)
@@ -115,7 +115,7 @@ def test_interval_covers_the_population_value():
     covered = 0
     for seed in range(100):
         X, Y, documents = documents_sample(np.random.default_rng([6, seed]), mixing, 100)
-        interval = GroupedCKA(4, 3, 20).update(X, Y, document_groups(documents, 20)).result().debiased
+        interval = GroupedCKA((4, 3), 20).update((X, Y), document_groups(documents, 20)).result().debiased
         covered += interval.low <= half <= interval.high
     assert 85 <= covered <= 100
 

@@ -106,8 +106,8 @@ def test_small_clusters_are_left_out_and_whole_groups_have_no_support():
     labels[np.flatnonzero(labels == -1)[:3]] = 50
     table = cluster_support(chi, labels, groups=labels, permutations=50, min_members=4)
     assert table["cluster"].to_list() == [0, 1, 3, 4, 5, 6, 7, 8, 9]
-    assert table["p"].to_list() == [1.0] * 9
-    assert table["effect"].to_list() == [0.0] * 9
+    assert table["free"].to_list() == [0] * 9
+    assert table["p"].to_list() == table["p_corrected"].to_list() == table["effect"].to_list() == [None] * 9
     assert cluster_support(chi, np.full(600, -1)).is_empty()
 
 
