@@ -15,7 +15,7 @@ from balmer.config import RunConfig
 from balmer.folder import RUN_FILE, RunFolder, State
 from balmer.preflight import preflight
 from balmer.provenance import identities, made_from
-from balmer.stages import NAMES, STAGES, Stage
+from balmer.stages import NAMES, STAGES, Stage, stages_of
 from scale.engine import Engine, LocalEngine, Workspace
 from scale.errors import UserError
 from scale.progress import Progress
@@ -90,8 +90,7 @@ class Runner:
 
     def make_stages(self, positions: range, identity: dict[str, Any], again: bool) -> list[str]:
         made = []
-        for position in range(positions.stop):
-            stage = STAGES[position]
+        for position, stage in enumerate(stages_of(self.config)[: positions.stop]):
             state = self.folder.states(self.config, identity)[position]
             wanted = state.status != "done" or (again and position in positions)
             if not wanted:
