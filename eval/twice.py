@@ -37,10 +37,12 @@ class Twice:
 
 
 def whitened(halves: np.ndarray) -> np.ndarray:
-    """Every coordinate centred, and scaled to unit variance of both halves' mean; float32."""
-    mean = halves.mean(axis=1)
-    scale = mean.std(axis=0)
-    found: np.ndarray = (halves - mean.mean(axis=0)) / np.where(scale > 0, scale, 1)
+    """Every coordinate of either half centred, and scaled to unit variance of both halves' mean; float32.
+
+    What a half adds to all tokens alike separates no token from another.
+    """
+    scale = halves.mean(axis=1).std(axis=0)
+    found: np.ndarray = (halves - halves.mean(axis=0)) / np.where(scale > 0, scale, 1)
     return found.astype(np.float32)
 
 
