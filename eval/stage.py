@@ -50,7 +50,7 @@ def leakage_table(
         tapped = [part.layer for part in heldout.parts if part.input == "activations"]
         contexts = np.unique(heldout.contexts[rows])
         found += leakage_rows(heldout.sides(rows), other_layers(work.inputs["corpus"], model, contexts, tapped), config)
-    return pl.DataFrame(found, schema=LEAKAGE).sort("input", "layer", maintain_order=True)
+    return pl.DataFrame(found, schema=LEAKAGE).sort("input", "layer", descending=[True, False], maintain_order=True)
 
 
 def measured_rows(heldout: Heldout, config: LeakageConfig) -> Measured:
