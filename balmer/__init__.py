@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cluster.sweep import sweep_cut
     from cluster.whitening import Whitening, whiten
     from eval.cka import linear_cka
+    from eval.features import match_features
     from eval.influence import influence
     from eval.jaccard import jaccard_knn
     from eval.patterning import pattern
@@ -41,6 +42,7 @@ HOMES = {
     "linear_cka": "eval.cka",
     "jaccard_knn": "eval.jaccard",
     "cluster_support": "eval.support",
+    "match_features": "eval.features",
     "influence": "eval.influence",
     "pattern": "eval.patterning",
 }
@@ -56,6 +58,7 @@ __all__ = [
     "knn_graph",
     "linear_cka",
     "local_learning_coefficients",
+    "match_features",
     "pattern",
     "standardize",
     "susceptibilities",

@@ -78,7 +78,7 @@ def objection(settings: SGLDConfig, name: str, sampler_is_set: bool) -> str:
     if not method.chain and settings.localization == 0:
         return "sgld.localization is 0"
     if not method.chain and settings.sampler == "gaussian":
-        return "does not heed sgld.sampler: gaussian, which is a control"
+        return "is not recommended with sgld.sampler: gaussian, which is a control"
     return ""
 
 

@@ -8,11 +8,15 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from balmer.runfile import fail, find_run_file, parse, read_run, resolved, settings_parser
 from balmer.stages import NAMES
 from scale.errors import UserError
 from scale.progress import for_stream
+
+if TYPE_CHECKING:
+    from balmer.config import RunConfig
 
 USAGE = """\
 usage: balmer COMMAND [arguments]
@@ -21,6 +25,8 @@ Reads the spectral lines of a language model: susceptibilities, their prediction
 
   demo                  everything, on the shipped model and Python's own library, on a laptop
   run RUN.yaml          all stages of a run, resumable; RUN.yaml is a run file or a run folder
+                        --control NAME carries a control through, beside it
+  controls RUN          the run beside its controls: is it worth more than they are?
   calibrate RUN.yaml    try settings and estimators, recommend some; --write puts them into the run file
   status RUN            what is done, what is stale and why, what is left
   report RUN            build the report again; --open shows it in a browser
@@ -54,11 +60,36 @@ def show_run_help(options: argparse.ArgumentParser, settings: str) -> int:
 
 def command_run(arguments: Sequence[str]) -> int:
     options = run_options("balmer run", "All stages of a run. What is done is not done again.", target=True)
+    what = "carry a control of the run through, in a folder beside it: nbeta0, gaussian, permuted or activations"
+    options.add_argument("--control", metavar="CONTROL", help=what)
     if not arguments or "--help" in arguments or "-h" in arguments:
         return show_run_help(options, "--sgld.draws 200")
     known, flags = options.parse_known_args(list(arguments))
     config = read_run(known.target, flags)
+    if known.control:
+        config = control_of(config, known)
     return carry_out(config, known)
+
+
+def control_of(config: RunConfig, options: argparse.Namespace) -> RunConfig:
+    """The control's own run, with what it has in common with the run already in its folder."""
+    from balmer.controls import controlled, prepare
+
+    control = controlled(config, options.control)
+    linked = prepare(config, control)
+    for_stream(options.quiet).say(f"{shown(control.folder)}: as in the run: {', '.join(linked) or 'nothing more'}")
+    return control
+
+
+def command_controls(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="balmer controls", description="A run beside its controls.")
+    parser.add_argument("target", metavar="RUN", help="run folder or run file")
+    known, flags = parser.parse_known_args(list(arguments))
+
+    from balmer.comparison import compare
+
+    print("\n".join(compare(read_run(known.target, flags))))
+    return 0
 
 
 def command_demo(arguments: Sequence[str]) -> int:
@@ -180,6 +211,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "demo": command_demo,
     "run": command_run,
     "calibrate": command_calibrate,
+    "controls": command_controls,
     "status": command_status,
     "report": command_report,
     "doctor": command_doctor,

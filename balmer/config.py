@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from aux.config import AuxConfig, UpsampleConfig
 from cluster.config import ClusterConfig
@@ -20,6 +20,9 @@ from scale.config import (
 )
 from scale.errors import UserError
 
+Control = Literal["none", "nbeta0", "gaussian", "permuted", "activations"]
+CONTROLS: tuple[Control, ...] = get_args(Control)[1:]
+
 
 @dataclass(frozen=True)
 class RunConfig:
@@ -29,6 +32,7 @@ class RunConfig:
         folder: The run folder; made if it does not exist.
         engine: Where work items run: in this process.
         workers: Items at a time, each with a copy of the model and one thread; 0 takes one per processor core.
+        control: What is taken out of the pipeline, by a control run (`balmer run --control`); none of a run itself.
         model: The language model.
         corpus: The text.
         sgld: Posterior draws.
@@ -45,6 +49,7 @@ class RunConfig:
     folder: str = ""
     engine: Literal["local"] = "local"
     workers: int = 1
+    control: Control = "none"
     model: ModelConfig = field(default_factory=ModelConfig)
     corpus: CorpusConfig = field(default_factory=lambda: CorpusConfig(kind="python-stdlib"))
     sgld: SGLDConfig = field(default_factory=SGLDConfig)
@@ -61,3 +66,7 @@ class RunConfig:
         if self.workers < 0:
             raise UserError(f"workers must be 0 (one per processor core) or more, got {self.workers}")
         check_together(self.sgld, self.probe)
+        if (self.control == "nbeta0" and self.sgld.nbeta) or (
+            self.control == "gaussian" and self.sgld.sampler != "gaussian"
+        ):
+            raise UserError(f"control: {self.control} is not what sgld says; balmer run --control makes both agree")

@@ -16,7 +16,7 @@ import yaml
 
 from balmer.config import RunConfig
 from balmer.provenance import differences, made_from
-from balmer.stages import STAGES, Stage
+from balmer.stages import STAGES, Stage, stages_of
 from scale.errors import UserError
 from scale.store import MANIFEST, Manifest, read_json, read_manifest, write_bytes, write_json
 
@@ -64,7 +64,7 @@ class RunFolder:
         """Every stage in order. Content decides: an earlier stage made again with the same result changes nothing."""
         manifests: dict[str, Manifest] = {}
         states = []
-        for stage in STAGES:
+        for stage in stages_of(config):
             found = self.published(stage.name)
             waiting = [name for name in stage.inputs if name not in manifests]
             if found is None:

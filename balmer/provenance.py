@@ -35,6 +35,8 @@ def made_from(
 ) -> dict[str, Any]:
     """Settings, identities and inputs of a stage; ``inputs`` holds the published manifests of what it reads."""
     fields: dict[str, Any] = {"stage.version": stage.version}
+    if stage.control:
+        fields["stage.control"] = stage.control
     for section in stage.settings:
         settings = {f"{section}.{key}": plain(value) for key, value in asdict(getattr(config, section)).items()}
         fields |= {key: value for key, value in settings.items() if key not in PLACES}

@@ -15,7 +15,7 @@ from balmer.config import RunConfig
 from balmer.folder import RUN_FILE, RunFolder, State
 from balmer.preflight import preflight
 from balmer.provenance import identities, made_from
-from balmer.stages import NAMES, STAGES, Stage
+from balmer.stages import NAMES, STAGES, Stage, stages_of
 from scale.engine import Engine, LocalEngine, Workspace
 from scale.errors import UserError
 from scale.progress import Progress
@@ -24,6 +24,8 @@ from scale.store import SHARDS, Manifest, describe_files, publish, write_manifes
 HISTORY = "history.jsonl"
 #: A folder made from another model or text is another run.
 IDENTITY = ("model.files.", "corpus.source.")
+#: An older version did not record the field: that says nothing of another model.
+UNRECORDED = ": absent -> "
 
 
 def peak_memory() -> int:
@@ -35,7 +37,7 @@ def peak_memory() -> int:
 def check_identity(states: list[State], folder: Path, overwrite: bool) -> None:
     """Refuse to turn a run into one of another model or text unless asked to."""
     for state in states:
-        changed = [reason for reason in state.reasons if reason.startswith(IDENTITY)]
+        changed = [r for r in state.reasons if r.startswith(IDENTITY) and UNRECORDED not in r]
         if changed and not overwrite:
             raise UserError(
                 f"folder: {folder} was made from another {changed[0].split('.')[0]} ({changed[0]}); "
@@ -90,8 +92,7 @@ class Runner:
 
     def make_stages(self, positions: range, identity: dict[str, Any], again: bool) -> list[str]:
         made = []
-        for position in range(positions.stop):
-            stage = STAGES[position]
+        for position, stage in enumerate(stages_of(self.config)[: positions.stop]):
             state = self.folder.states(self.config, identity)[position]
             wanted = state.status != "done" or (again and position in positions)
             if not wanted:

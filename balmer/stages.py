@@ -7,9 +7,12 @@ heavy is imported until it is needed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from balmer.config import RunConfig
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class Stage:
         settings: Sections of the run file that ``make`` is called with, in order.
         inputs: Earlier stages it reads.
         version: Raised when the code changes what the stage writes, so that old folders are made again.
+        control: The control that its maker is for; empty for a run's own.
     """
 
     name: str
@@ -31,6 +35,7 @@ class Stage:
     settings: tuple[str, ...]
     inputs: tuple[str, ...]
     version: int = 1
+    control: str = ""
 
     def make(self) -> Callable[..., dict[str, Any]]:
         function: Callable[..., dict[str, Any]] = import_module(self.maker).make
@@ -46,14 +51,25 @@ STAGES = (
     Stage("upsampled", "prediction over the large corpus", "aux.upsample", ("model", "upsample"),
           ("corpus", "taps", "aux"), version=2),
     Stage("clusters", "the search for clusters", "cluster.stage", ("cluster",), ("upsampled",), version=2),
-    Stage("leakage", "whether to believe them", "eval.stage", ("aux", "leakage"),
-          ("corpus", "chi", "taps", "aux", "upsampled", "clusters"), version=2),
+    Stage("leakage", "whether to believe them", "eval.stage", ("model", "aux", "cluster", "leakage"),
+          ("corpus", "chi", "taps", "aux", "upsampled", "clusters"), version=3),
     Stage("report", "the page to look at", "cluster.report.stage", ("report",),
           ("corpus", "draws", "chi", "taps", "aux", "upsampled", "clusters", "leakage")),
 )  # fmt: skip
+
+#: Makers of the stage `aux` in controls that change nothing before it.
+CONTROLLED = {"permuted": "eval.control_permuted", "activations": "eval.control_activations"}
 
 NAMES = tuple(stage.name for stage in STAGES)
 
 
 def stage_named(name: str) -> Stage:
     return STAGES[NAMES.index(name)]
+
+
+def stages_of(config: RunConfig) -> tuple[Stage, ...]:
+    """The stages of a run, or of a control."""
+    maker = CONTROLLED.get(config.control)
+    if maker is None:
+        return STAGES
+    return tuple(replace(s, maker=maker, control=config.control) if s.name == "aux" else s for s in STAGES)

@@ -11,6 +11,8 @@ HSIC by its unbiased estimate (Song et al. 2012). Since rows of centred kernels 
     HSIC₁ = { ‖XᵀY‖² - Σ kᵢ lᵢ + Σk Σl / ((N-1)(N-2)) - 2 Σ kᵢ lᵢ / (N-2) } / (N (N-3)),
 
 so that the sums Σ kᵢ lᵢ are all it needs in addition. They are kept about the running mean.
+
+Several descriptions Y may be laid beside one X at once: ‖XᵀX‖, the dear part, is then computed once.
 """
 
 from __future__ import annotations
@@ -20,11 +22,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aux.moments import row_blocks
 from eval.bootstrap import Interval, jackknife_interval
 from eval.config import LeakageConfig
 
-PAIRS = ((0, 1), (0, 0), (1, 1))
+#: Rows that are centred and multiplied at once: what a processor's caches hold.
+ROWS = 2048
 
 
 @dataclass(frozen=True)
@@ -36,31 +38,37 @@ class CKA:
 
 
 class LinearCKA:
-    """Sums over rows z = (x, y), about their mean, from which linear CKA follows.
+    """Sums over rows z = (x, y, ...) of two or more descriptions, about their mean, from which linear CKA follows.
 
-    `scatter` = Σ zzᵀ; `lengths` (2, 2) = Σ (|x|², |y|²)ᵀ (|x|², |y|²); `skew` (2, D+E) = Σ (|x|², |y|²)ᵀ z.
+    `scatter` = Σ zzᵀ; `lengths` (S, S) = Σ qᵀq and `skew` (S, D+E+...) = Σ qᵀz with q = (|x|², |y|², ...).
+    Single-precision rows are multiplied in single precision, a few thousand at a time; all sums are float64.
     """
 
-    def __init__(self, x_width: int, y_width: int) -> None:
-        self.widths = (x_width, y_width)
+    def __init__(self, *widths: int) -> None:
+        self.widths = widths
+        ends = np.cumsum(widths)
+        self.sides = [slice(int(end) - width, int(end)) for end, width in zip(ends, widths, strict=True)]
+        total = int(ends[-1])
         self.count = 0
-        self.mean = np.zeros(x_width + y_width)
-        self.scatter = np.zeros((x_width + y_width, x_width + y_width))
-        self.lengths = np.zeros((2, 2))
-        self.skew = np.zeros((2, x_width + y_width))
+        self.mean = np.zeros(total)
+        self.scatter = np.zeros((total, total))
+        self.lengths = np.zeros((len(widths), len(widths)))
+        self.skew = np.zeros((len(widths), total))
 
-    def update(self, X: np.ndarray, Y: np.ndarray) -> LinearCKA:
-        """Add one block of rows of X (N, D) and Y (N, E)."""
-        assert (X.shape, Y.shape) == tuple((len(X), width) for width in self.widths), (X.shape, Y.shape, self.widths)
-        if len(X) == 0:
+    def update(self, *sides: np.ndarray) -> LinearCKA:
+        """Add some rows: X (N, D), Y (N, E), ..."""
+        expected = tuple((len(sides[0]), width) for width in self.widths)
+        assert tuple(side.shape for side in sides) == expected, ([side.shape for side in sides], self.widths)
+        if len(sides[0]) == 0:
             return self
         part = LinearCKA(*self.widths)
-        rows = np.concatenate([X, Y], axis=1, dtype=np.float64)
-        part.count, part.mean = len(rows), rows.mean(axis=0)
-        rows -= part.mean
-        squared = np.stack([np.square(rows[:, side]).sum(axis=1) for side in part._sides()])
-        part.scatter = rows.T @ rows
-        part.lengths, part.skew = squared @ squared.T, squared @ rows
+        origin = np.concatenate([side[:ROWS].mean(axis=0, dtype=np.float64) for side in sides])
+        for start in range(0, len(sides[0]), ROWS):
+            part._add([side[start : start + ROWS] for side in sides], origin)
+        total, shift = part.mean, part.mean / part.count
+        part.lengths, part.skew = part._about(shift, total)
+        part.scatter -= np.outer(total, shift)
+        part.mean = origin + shift
         return self.merge(part)
 
     def merge(self, other: LinearCKA) -> LinearCKA:
@@ -69,53 +77,71 @@ class LinearCKA:
 
     def without(self, other: LinearCKA) -> LinearCKA:
         """A copy that has not seen what `other` has seen, which must be a part of what this one has."""
-        copy = LinearCKA(*self.widths)
-        return copy.merge(self)._combine(other, -1)
+        return LinearCKA(*self.widths).merge(self)._combine(other, -1)
 
-    def result(self) -> CKA:
-        """CKA of all rows seen; 0 when either side does not vary."""
-        x, y = self._sides()
-        cross, own_x, own_y = (float(np.square(self.scatter[a, b]).sum()) for a, b in ((x, y), (x, x), (y, y)))
-        unbiased = [self._hsic(norm, *pair) for norm, pair in zip((cross, own_x, own_y), PAIRS, strict=True)]
-        return CKA(_ratio(cross, own_x, own_y), _ratio(*unbiased))
-
-    def _sides(self) -> tuple[slice, slice]:
-        return slice(0, self.widths[0]), slice(self.widths[0], sum(self.widths))
+    def result(self, one: int = 0, other: int = 1) -> CKA:
+        """CKA of two of the descriptions over all rows seen; 0 when either does not vary."""
+        pairs = ((one, other), (one, one), (other, other))
+        norms = [float(np.square(self.scatter[self.sides[a], self.sides[b]]).sum()) for a, b in pairs]
+        unbiased = [self._hsic(norm, *pair) for norm, pair in zip(norms, pairs, strict=True)]
+        return CKA(_ratio(*norms), _ratio(*unbiased))
 
     def _hsic(self, squared_norm: float, a: int, b: int) -> float:
         """Unbiased HSIC of sides a and b."""
         n, shared = self.count, float(self.lengths[a, b])
-        traces = [float(np.trace(self.scatter[side, side])) for side in self._sides()]
+        trace_a, trace_b = (float(np.trace(self.scatter[side, side])) for side in (self.sides[a], self.sides[b]))
         if n < 4:
             return 0.0
-        inner = squared_norm - shared + traces[a] * traces[b] / ((n - 1) * (n - 2)) - 2 * shared / (n - 2)
+        inner = squared_norm - shared + trace_a * trace_b / ((n - 1) * (n - 2)) - 2 * shared / (n - 2)
         return inner / (n * (n - 3))
+
+    def _add(self, sides: Sequence[np.ndarray], origin: np.ndarray) -> None:
+        """Sums about `origin`, with the sum of the rows themselves in `mean`, until all are in."""
+        rows = np.concatenate(sides, axis=1, dtype=np.result_type(np.float32, *sides))
+        rows -= origin.astype(rows.dtype)
+        squared = np.stack([np.einsum("ij,ij->i", rows[:, side], rows[:, side]) for side in self.sides])
+        self.count += len(rows)
+        self.mean += rows.sum(axis=0, dtype=np.float64)
+        self.scatter += rows.T @ rows
+        self.lengths += squared.astype(np.float64) @ squared.T
+        self.skew += squared @ rows
 
     def _combine(self, other: LinearCKA, sign: int) -> LinearCKA:
         """Add (or, with sign -1, take away) the rows of `other`."""
         assert self.widths == other.widths, (self.widths, other.widths)
         total = self.count + sign * other.count
         assert total > 0 or other.count == 0, "nothing would be left"
-        if other.count:
-            mean = (self.count * self.mean + sign * other.count * other.mean) / total
-            ours, theirs = self._about(mean), other._about(mean)
-            self.count, self.mean = total, mean
-            self.scatter, self.lengths, self.skew = (a + sign * b for a, b in zip(ours, theirs, strict=True))
+        if other.count == 0:
+            return self
+        mean = (self.count * self.mean + sign * other.count * other.mean) / total
+        ours, theirs = mean - self.mean, mean - other.mean
+        moved, added = self._about(ours), other._about(theirs)
+        self.lengths, self.skew = (a + sign * b for a, b in zip(moved, added, strict=True))
+        shifts, weights = np.stack([ours, theirs]), np.array([[self.count], [sign * other.count]])
+        self.scatter += shifts.T @ (weights * shifts)
+        if sign > 0:
+            self.scatter += other.scatter
+        else:
+            self.scatter -= other.scatter
+        self.count, self.mean = total, mean
         return self
 
-    def _about(self, centre: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The sums about another centre: z becomes z + δ, |x|² becomes |x|² + 2 x·δₓ + |δₓ|²."""
-        n, shift = self.count, self.mean - centre
+    def _about(self, shift: np.ndarray, total: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """`lengths` and `skew` about a centre that lies `shift` further: z becomes z - δ, |x|² |x|² - 2 x·δₓ + |δₓ|².
+
+        `total` is Σ z about the present centre, zero about the mean.
+        """
+        n = self.count
+        sums = np.zeros_like(shift) if total is None else total
         shifts = np.zeros_like(self.skew)
-        for row, side in enumerate(self._sides()):
+        for row, side in enumerate(self.sides):
             shifts[row, side] = shift[side]
-        traces = np.array([np.trace(self.scatter[side, side]) for side in self._sides()])
-        squares = np.square(shifts).sum(axis=1)
-        spread = shifts @ self.scatter
-        mixed = 2 * self.skew @ shifts.T + np.outer(traces, squares)
+        traces = np.array([np.trace(self.scatter[side, side]) for side in self.sides])
+        squares, along, spread = np.square(shifts).sum(axis=1), shifts @ sums, shifts @ self.scatter
+        mixed = np.outer(traces - 2 * along, squares) - 2 * self.skew @ shifts.T
         lengths = self.lengths + mixed + mixed.T + 4 * spread @ shifts.T + n * np.outer(squares, squares)
-        skew = self.skew + 2 * spread + np.outer(traces + n * squares, shift)
-        return self.scatter + n * np.outer(shift, shift), lengths, skew
+        skew = self.skew - 2 * spread + np.outer(squares, sums) + np.outer(2 * along - traces - n * squares, shift)
+        return lengths, skew
 
 
 def _ratio(cross: float, own_x: float, own_y: float) -> float:
@@ -124,10 +150,7 @@ def _ratio(cross: float, own_x: float, own_y: float) -> float:
 
 def linear_cka(X: np.ndarray, Y: np.ndarray) -> float:
     """Linear CKA of two descriptions (N, D) and (N, E) of the same N rows."""
-    sums = LinearCKA(X.shape[1], Y.shape[1])
-    for x, y in zip(row_blocks(X), row_blocks(Y), strict=True):
-        sums.update(x, y)
-    return sums.result().value
+    return LinearCKA(X.shape[1], Y.shape[1]).update(X, Y).result().value
 
 
 @dataclass(frozen=True)
@@ -141,14 +164,15 @@ class CKAEstimate:
 class GroupedCKA:
     """One `LinearCKA` per group of documents, so that each group can be left out in turn."""
 
-    def __init__(self, x_width: int, y_width: int, groups: int) -> None:
-        self.parts = [LinearCKA(x_width, y_width) for _ in range(groups)]
+    def __init__(self, widths: Sequence[int], groups: int) -> None:
+        self.parts = [LinearCKA(*widths) for _ in range(groups)]
 
-    def update(self, X: np.ndarray, Y: np.ndarray, groups: np.ndarray) -> GroupedCKA:
-        """Add one block of rows, with the group of every row (`eval.bootstrap.document_groups`)."""
-        assert len(X) == len(Y) == len(groups), (X.shape, Y.shape, groups.shape)
+    def update(self, sides: Sequence[np.ndarray], groups: np.ndarray) -> GroupedCKA:
+        """Add some rows of every description, with the group of every row (`eval.bootstrap.document_groups`)."""
+        assert all(len(side) == len(groups) for side in sides), ([side.shape for side in sides], groups.shape)
         for group in np.unique(groups):
-            self.parts[group].update(X[groups == group], Y[groups == group])
+            rows = groups == group
+            self.parts[group].update(*(side[rows] for side in sides))
         return self
 
     def merge(self, other: GroupedCKA) -> GroupedCKA:
@@ -158,19 +182,19 @@ class GroupedCKA:
             ours.merge(theirs)
         return self
 
-    def result(self, *, level: float = LeakageConfig.level) -> CKAEstimate:
-        """CKA of all rows, with intervals from leaving out each group."""
-        whole = _merged(self.parts)
-        left_out = [whole.without(part).result() for part in self.parts]
-        full = whole.result()
-        return CKAEstimate(
-            jackknife_interval(full.value, [cka.value for cka in left_out], level=level),
-            jackknife_interval(full.debiased, [cka.debiased for cka in left_out], level=level),
-        )
+    def values(self, pairs: Sequence[tuple[int, int]]) -> np.ndarray:
+        """CKA and debiased CKA of pairs of descriptions (1 + G, pairs, 2): of all rows, then without each group."""
+        whole = LinearCKA(*self.parts[0].widths)
+        for part in self.parts:
+            whole.merge(part)
+        found = np.empty((1 + len(self.parts), len(pairs), 2))
+        for row, rest in enumerate([None, *self.parts]):
+            sums = whole if rest is None else whole.without(rest)
+            results = [sums.result(*pair) for pair in pairs]
+            found[row] = [(cka.value, cka.debiased) for cka in results]
+        return found
 
-
-def _merged(parts: Sequence[LinearCKA]) -> LinearCKA:
-    whole = LinearCKA(*parts[0].widths)
-    for part in parts:
-        whole.merge(part)
-    return whole
+    def result(self, one: int = 0, other: int = 1, *, level: float = LeakageConfig.level) -> CKAEstimate:
+        """CKA of two descriptions over all rows, with intervals from leaving out each group."""
+        found = self.values([(one, other)])[:, 0]
+        return CKAEstimate(*(jackknife_interval(form[0], form[1:], level=level) for form in found.T))

@@ -1,172 +1,134 @@
-"""Stage `leakage`: how close predictions are to the activations they were made from, and what ground truth supports.
+"""Stage `leakage`: whether predictions and clusters are to be believed, on held-out documents.
 
-Reads corpus/, chi/, taps/, aux/, upsampled/ and clusters/. Writes ``leakage.parquet`` (per tapped layer: linear CKA and
-Jaccard of nearest neighbours between activations and measured, predicted and permuted coordinates), ``support.parquet``
-(per cluster) and ``profiles.parquet`` (mean standardised susceptibility by component). All on held-out documents.
+Reads corpus/, chi/, taps/, aux/, upsampled/ and clusters/. Writes
+
+    leakage.parquet     per part of the inputs: how close to it truth and prediction lie
+    noise.parquet       figures of neighbours and clusters, within shared draws and across independent draws
+    support.parquet     per cluster: are its tokens close in ground truth, beyond what token and activations explain?
+    stability.parquet   per cluster: is it found again, from other seeds, documents, draws?
+    profiles.parquet    per cluster and component: mean standardised susceptibility
+    summary.json        the verdict on leakage in words, and the figures over all clusters
+
+docs/belief.md says what each is worth.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import polars
+import polars as pl
 
 from aux.basis import Basis
 from aux.config import AuxConfig
-from aux.stage import read_measured
-from cluster.neighbours import knn
-from eval.bootstrap import Interval, bootstrap_mean, document_groups
-from eval.cka import GroupedCKA
+from cluster.config import ClusterConfig
 from eval.config import LeakageConfig
-from eval.jaccard import JaccardKNN, permute_rows
-from eval.support import cluster_support
+from eval.heldout import Heldout, other_layers, read_heldout, sample_documents
+from eval.leakage import leakage_rows
+from eval.matching import cells, sketch
+from eval.noise import SCHEMA, Measured, cluster_rows, half_rows, neighbour_rows, passing, supports
+from eval.profiles import profiles
+from eval.recovered import for_the_sample, in_the_sample, on_the_run, truth_and_prediction
+from eval.stability import neighbour_graph
+from eval.verdict import verdicts
+from scale.config import ModelConfig
 from scale.engine import Workspace
-from scale.store import Shards, read_array, read_manifest, read_table, write_json, write_table
+from scale.store import read_manifest, write_json, write_table
+
+LEAKAGE = {"input": pl.String, "layer": pl.Int32, "metric": pl.String, "versus": pl.String} | dict.fromkeys(
+    ("value", "low", "high"), pl.Float64
+)
 
 
-@dataclass(frozen=True)
-class Heldout:
-    """The held-out rows: activations by layer, coordinates measured (by halves) and predicted, and what each row is."""
-
-    activations: dict[int, np.ndarray]
-    measured: np.ndarray
-    predicted: np.ndarray
-    documents: np.ndarray
-    tokens: np.ndarray
-    labels: np.ndarray
-
-    @property
-    def truth(self) -> np.ndarray:
-        return self.measured.mean(axis=1)
-
-    def take(self, rows: np.ndarray) -> Heldout:
-        return Heldout(
-            {layer: values[rows] for layer, values in self.activations.items()},
-            *(getattr(self, name)[rows] for name in ("measured", "predicted", "documents", "tokens", "labels")),
-        )
+def leakage_table(
+    heldout: Heldout, rows: np.ndarray, model: ModelConfig, config: LeakageConfig, work: Workspace
+) -> pl.DataFrame:
+    work.progress.say(f"  leakage of {len(heldout.parts)} parts of the inputs, {len(rows)} tokens")
+    found = leakage_rows(heldout.sides(rows), heldout.inputs(rows), config)
+    if config.layers == "all":
+        tapped = [part.layer for part in heldout.parts if part.input == "activations"]
+        contexts = np.unique(heldout.contexts[rows])
+        found += leakage_rows(heldout.sides(rows), other_layers(work.inputs["corpus"], model, contexts, tapped), config)
+    return pl.DataFrame(found, schema=LEAKAGE).sort("input", "layer", descending=[True, False], maintain_order=True)
 
 
-def predicted_rows(upsampled: Path) -> tuple[np.ndarray, polars.DataFrame]:
-    """Predicted coordinates of the held-out rows, and all rows' table."""
-    rows = read_table(upsampled / "rows.parquet")
-    wanted = int((rows["split"] == "heldout").sum())
-    taken: list[np.ndarray] = []
-    for block in Shards(upsampled).blocks("coordinates"):  # the held-out rows come first
-        taken.append(np.array(block[: wanted - sum(map(len, taken))]))
-        if sum(map(len, taken)) == wanted:
-            break
-    return np.concatenate(taken), rows
+def measured_rows(heldout: Heldout, config: LeakageConfig) -> Measured:
+    layers = sum(part.input == "activations" for part in heldout.parts)
+    described = sketch(heldout.activations(), layers, config.seed)
+    alike = cells(heldout.tokens, described, config.cell)
+    return Measured(heldout.measured, heldout.documents, heldout.tokens, alike, heldout.labels)
 
 
-def read_heldout(inputs: Any, config: AuxConfig) -> Heldout:
-    basis = Basis.load(inputs["aux"])
-    measured = read_measured(inputs["chi"], inputs["taps"], basis, config, "heldout")
-    predicted, rows = predicted_rows(inputs["upsampled"])
-    truth_rows = read_table(inputs["chi"] / "rows.parquet").filter(polars.col("split") == "heldout")
-    own = rows.head(len(predicted))
-    keys = ["context", "position", "token"]
-    assert own.select(keys).equals(truth_rows.select(keys)), "held-out rows differ between chi/ and upsampled/"
-    facts = read_manifest(inputs["taps"]).facts
-    stacked, width = np.concatenate(measured.inputs), facts["width"]
-    return Heldout(
-        {layer: stacked[:, i * width : (i + 1) * width] for i, layer in enumerate(facts["layers"])},
-        measured.coordinates,
-        predicted,
-        measured.documents,
-        own["token"].to_numpy(),
-        np.array(read_array(inputs["clusters"] / "labels.npy")[: len(predicted)]),
+def support_table(across: pl.DataFrame, by_token: pl.DataFrame) -> pl.DataFrame:
+    """Matched on target token and activations, and on the target token alone beside it."""
+    renamed = by_token.select("cluster", effect_token="effect", p_token="p", p_token_corrected="p_corrected")
+    return across.join(renamed, on="cluster", how="left").sort("cluster")
+
+
+def make(
+    work: Workspace, model: ModelConfig, aux: AuxConfig, cluster: ClusterConfig, config: LeakageConfig
+) -> dict[str, Any]:
+    inputs = work.inputs
+    heldout = read_heldout(inputs, aux, model)
+    rows = sample_documents(heldout.documents, config.tokens, config.seed)
+    leakage = leakage_table(heldout, rows, model, config, work)
+
+    work.progress.say("  figures within shared draws and across independent draws")
+    everything = measured_rows(heldout, config)
+    some = everything.take(rows)
+    support = supports(everything.halves, everything.labels, everything.cells, config)
+    by_token = supports(everything.halves, everything.labels, everything.tokens, config)["across"]
+    search, threshold = for_the_sample(cluster, len(rows)), read_manifest(inputs["clusters"]).facts["max_conductance"]
+    described = {
+        "prediction": heldout.predicted[rows], "ground truth": some.halves.mean(axis=1),
+        "first half of the draws": some.halves[:, 0], "second half of the draws": some.halves[:, 1],
+    }  # fmt: skip
+    graphs = {name: neighbour_graph(vectors, search) for name, vectors in described.items()}
+    halves = [graphs["first half of the draws"], graphs["second half of the draws"]]
+    of_halves, _ = half_rows(some, halves, search, threshold, config)
+    noise = neighbour_rows(some, config) + cluster_rows(everything, support, config) + of_halves
+
+    work.progress.say("  clusters looked for again")
+    stability = pl.concat(
+        [on_the_run(inputs, cluster, threshold, config), in_the_sample(graphs, some.labels, search, threshold, config)]
     )
+    agree = truth_and_prediction(graphs["ground truth"], graphs["prediction"], search, threshold, config)
 
-
-def sample_documents(documents: np.ndarray, tokens: int, seed: int) -> np.ndarray:
-    """Rows of whole documents, drawn at random until ``tokens`` is reached; in their original order."""
-    distinct, counts = np.unique(documents, return_counts=True)
-    order = np.random.default_rng(seed).permutation(len(distinct))
-    enough = int(np.searchsorted(np.cumsum(counts[order]), tokens)) + 1
-    return np.flatnonzero(np.isin(documents, distinct[order[:enough]]))
-
-
-def leakage_rows(heldout: Heldout, config: LeakageConfig, work: Workspace) -> list[dict[str, Any]]:
-    """CKA and Jaccard of every layer against truth, prediction and permuted prediction, with intervals."""
-    permutation = np.random.default_rng(config.seed).permutation(len(heldout.documents))
-    k = min(config.k, len(heldout.documents) - 1)
-    sides = {"truth": heldout.truth, "prediction": heldout.predicted, "permuted": heldout.predicted[permutation]}
-    near = {side: knn(values, k, exact=True).neighbours for side, values in sides.items() if side != "permuted"}
-    near["permuted"] = permute_rows(near["prediction"], permutation)
-    groups = document_groups(heldout.documents, min(config.groups, len(np.unique(heldout.documents))), seed=config.seed)
-    rows = []
-    with work.progress.task("layers", total=len(heldout.activations)) as task:
-        for layer, activations in heldout.activations.items():
-            own = knn(activations, k, exact=True).neighbours
-            for side, values in sides.items():
-                sums = GroupedCKA(activations.shape[1], values.shape[1], int(groups.max()) + 1)
-                cka = sums.update(activations, values, groups).result(level=config.level).cka
-                overlap = JaccardKNN(k).update(own, near[side]).result().values
-                jaccard = bootstrap_mean(
-                    overlap, heldout.documents, resamplings=config.bootstrap, level=config.level, seed=config.seed
-                )
-                rows += [row(layer, "cka", side, cka), row(layer, "jaccard", side, jaccard)]
-            task.advance()
-    return rows
-
-
-def row(layer: int, metric: str, side: str, interval: Interval) -> dict[str, Any]:
-    return {"layer": layer, "metric": metric, "versus": side, **vars(interval)}
-
-
-def profiles(inputs: Any, basis: Basis) -> polars.DataFrame:
-    """Mean predicted susceptibility of every cluster's members, by component, in standardised units."""
-    labels = read_array(inputs["clusters"] / "labels.npy")
-    count = int(labels.max(initial=-1)) + 1
-    sums, sizes = np.zeros((count, len(basis.variances))), np.zeros(count)
-    start = 0
-    for block in Shards(inputs["upsampled"]).blocks("coordinates"):
-        own = labels[start : start + len(block)]
-        np.add.at(sums, own[own >= 0], block[own >= 0].astype(np.float64))
-        np.add.at(sizes, own[own >= 0], 1)
-        start += len(block)
-    means = basis.reconstruct(sums / np.maximum(sizes, 1)[:, None])
-    return polars.DataFrame(
-        {
-            "cluster": np.repeat(np.arange(count, dtype=np.int32), len(basis.components)),
-            "component": list(basis.components) * count,
-            "mean": means.ravel(),
-        },
-        schema={"cluster": polars.Int32, "component": polars.String, "mean": polars.Float64},
-    )
-
-
-def peaks(table: polars.DataFrame) -> dict[str, float]:
-    """The largest value over layers of each metric against each side."""
-    best = table.group_by("metric", "versus").agg(polars.col("value").max()).sort("metric", "versus")
-    return {f"{metric}_{side}": value for metric, side, value in best.iter_rows()}
-
-
-def make(work: Workspace, aux: AuxConfig, config: LeakageConfig) -> dict[str, Any]:
-    everything = read_heldout(work.inputs, aux)
-    sample = everything.take(sample_documents(everything.documents, config.tokens, config.seed))
-    schema = {"layer": polars.Int32, "metric": polars.String, "versus": polars.String}
-    schema |= {name: polars.Float64 for name in ("value", "low", "high")}
-    leakage = polars.DataFrame(leakage_rows(sample, config, work), schema=schema)
-    # Closeness is judged across the two halves of the chains: what one measurement's noise brings together, the other
-    # does not confirm. Matching on the target token asks for closeness beyond being the same token.
-    support = cluster_support(
-        everything.measured[:, 0].astype(np.float64),
-        everything.labels,
-        groups=everything.tokens,
-        second=everything.measured[:, 1].astype(np.float64),
-        directions=True,
-        permutations=config.permutations,
-        min_members=config.min_members,
-        seed=config.seed,
-    )
-    write_table(work.folder / "leakage.parquet", leakage)
-    write_table(work.folder / "support.parquet", support)
-    write_table(work.folder / "profiles.parquet", profiles(work.inputs, Basis.load(work.inputs["aux"])))
-    supported = int((support["p_corrected"] < 1 - config.level).sum())
-    facts = {"tokens": len(sample.documents), **peaks(leakage), "tested": len(support), "supported": supported}
+    tables = {
+        "leakage": leakage, "noise": pl.DataFrame(noise, schema=SCHEMA), "stability": stability,
+        "support": support_table(support["across"], by_token),
+        "profiles": profiles(inputs, Basis.load(inputs["aux"])),
+    }  # fmt: skip
+    for name, table in tables.items():
+        write_table(work.folder / f"{name}.parquet", table)
+    facts = summary(tables, len(rows), config) | {"agreement": dict(zip(
+        ("truth_with_prediction", "clusters_of_truth", "clusters_of_prediction"), (asdict(agree[0]), *agree[1:]),
+        strict=True,
+    ))}  # fmt: skip
     write_json(work.folder / "summary.json", facts)
     return facts
+
+
+def summary(tables: dict[str, pl.DataFrame], tokens: int, config: LeakageConfig) -> dict[str, Any]:
+    support, noise, stability = tables["support"], tables["noise"], tables["stability"]
+    whole = noise.filter(pl.col("cluster").is_null()).drop("cluster")
+    recovered = stability.group_by("change", maintain_order=True).agg(pl.col("recovery").median())
+    passed = support.select("cluster", p_corrected="p_token_corrected")
+    return {
+        "tokens": tokens,
+        **peaks(tables["leakage"].filter(pl.col("input") == "activations")),
+        "verdict": {name: asdict(verdict) for name, verdict in verdicts(tables["leakage"].to_dicts()).items()},
+        "tested": int(support["p_corrected"].is_not_null().sum()),
+        "untestable": support.filter(pl.col("p_corrected").is_null())["cluster"].to_list(),
+        "supported": int(passing(support, config).sum()),
+        "supported_beyond_token": int(passing(passed, config).sum()),
+        "noise": {row.pop("figure"): row for row in whole.to_dicts()},
+        "recovery": dict(recovered.iter_rows()),
+    }
+
+
+def peaks(table: pl.DataFrame) -> dict[str, float]:
+    """The largest value over layers of each metric against each side."""
+    best = table.group_by("metric", "versus").agg(pl.col("value").max()).sort("metric", "versus")
+    return {f"{metric}_{side}".replace(" ", "_"): value for metric, side, value in best.iter_rows()}

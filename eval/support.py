@@ -17,6 +17,11 @@ from scale.errors import UserError
 
 #: Random sets whose dispersion exceeds the cluster's by no more than rounding count as equal to it.
 ROUNDING = 1e-9
+#: Random sets behind an effect, however soon its p-value is known.
+FEWEST_SETS = 200
+SCHEMA = {"cluster": pl.Int32, "members": pl.Int32, "free": pl.Int32} | dict.fromkeys(
+    ("effect", "relative", "p", "p_corrected"), pl.Float64
+)
 
 
 def cluster_support(
@@ -27,17 +32,22 @@ def cluster_support(
     second: np.ndarray | None = None,
     directions: bool = False,
     permutations: int = LeakageConfig.permutations,
+    exceedances: int = LeakageConfig.exceedances,
     min_members: int = LeakageConfig.min_members,
     seed: int = LeakageConfig.seed,
 ) -> pl.DataFrame:
     """Test every cluster with at least `min_members` members among the measured tokens.
 
     The statistic is the dispersion, the mean squared distance of a set's vectors to their own mean. It is compared with
-    sets of the same size drawn at random from all N tokens; with `groups` (such as the target token), sets with as many
-    tokens of every group as the cluster has, so that what is tested is closeness beyond sharing a group. With
-    `second`, a measurement of the same tokens at independent draws, the dispersion is the mean inner product of the two
-    deviations, (x - x̄)·(y - ȳ): finite-draw error that similar tokens share within one measurement then cancels
-    on average.
+    sets of the same size drawn at random from all N tokens; with `groups` (such as the target token, or the cells of
+    `eval.matching`), sets with as many tokens of every group as the cluster has, so that what is tested is closeness
+    beyond sharing a group. With `second`, a measurement of the same tokens at independent draws, the dispersion is the
+    mean inner product of the two deviations, (x - x̄)·(y - ȳ): finite-draw error that similar tokens share within one
+    measurement then cancels on average.
+
+    Random sets are drawn until `exceedances` of them are at most as dispersed as the cluster, the h-th being the l-th
+    set: p = h / l. Where that does not happen within B = `permutations` sets, p = (1 + those that are) / (1 + B). This
+    is exact (Besag & Clifford 1991), and spends its sets on clusters for which small p-values matter.
 
     Args:
         chi: Measured vectors (N, C), standardised.
@@ -46,14 +56,17 @@ def cluster_support(
         second: The independent measurement (N, C).
         directions: Compare directions alone, every vector divided by its length: where lengths are heavy-tailed, the
             few longest vectors otherwise decide the dispersion of any set they are in.
-        permutations: Random sets per cluster.
+        permutations: Most random sets per cluster. For one of T clusters to pass at level α by itself, it takes T / α.
+        exceedances: Random sets as close as the cluster after which no more are drawn.
         min_members: Fewest members that are tested.
         seed: Seed of the random sets; a cluster's sets depend on it and on the cluster's number alone.
 
     Returns:
-        A table of `cluster`, `members`, `effect` (how many standard deviations of the random sets the dispersion lies
-        below their mean), `relative` (dispersion over that mean: 1 is no closer, 0 is identical), `p` (one-sided,
-        (1 + random sets at most as dispersed) / (1 + B)) and `p_corrected` (Benjamini and Hochberg).
+        A table of `cluster`, `members`, `free` (how many of the members have tokens of their group outside the
+        cluster), `effect` (how many standard deviations of the random sets the dispersion lies below their mean),
+        `relative` (dispersion over that mean: 1 is no closer, 0 is identical), `p` and `p_corrected` (Benjamini and
+        Hochberg, over the clusters that can be tested). A cluster that holds all tokens of its groups cannot be
+        tested: `free` is 0 and the figures are null.
     """
     _check_shapes(chi, labels, groups, second)
     first = _centred(_units(chi) if directions else chi)
@@ -62,12 +75,13 @@ def cluster_support(
     clusters = _tested_clusters(labels, min_members)
     members = [np.flatnonzero(labels == cluster) for cluster in clusters]
     sizes = np.array([len(rows) for rows in members], dtype=np.int64)
+    free = np.array([pool.free(rows) for rows in members], dtype=np.int64)
     bounds = np.concatenate([[0], np.cumsum(sizes)])
     flat = np.concatenate([*members, np.empty(0, dtype=np.int64)])
     norms = (first * other).sum(axis=1)
-    keys = np.asarray(clusters, dtype=np.int64)
-    dispersions = _dispersions(first, other, norms, flat, bounds, keys, *pool.arrays(), permutations, seed)
-    return _table(clusters, sizes, dispersions)
+    keys = np.where(free > 0, np.asarray(clusters, dtype=np.int64), -1)
+    tested = _test(first, other, norms, flat, bounds, keys, *pool.arrays(), permutations, exceedances, seed)
+    return _table(clusters, sizes, free, tested)
 
 
 def _check_shapes(chi: np.ndarray, labels: np.ndarray, groups: np.ndarray | None, second: np.ndarray | None) -> None:
@@ -110,26 +124,27 @@ class _Pool:
         _, group_of, counts = np.unique(groups, return_inverse=True, return_counts=True)
         return cls(np.argsort(group_of, kind="stable"), np.concatenate([[0], np.cumsum(counts)]), group_of)
 
+    def free(self, rows: np.ndarray) -> int:
+        """How many of a cluster's members belong to groups of which it does not hold all."""
+        groups, own, counts = np.unique(self.group_of[rows], return_inverse=True, return_counts=True)
+        return int((counts < np.diff(self.starts)[groups])[own].sum())
+
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return self.tokens, self.starts, self.group_of
 
 
-def _table(clusters: np.ndarray, sizes: np.ndarray, dispersions: np.ndarray) -> pl.DataFrame:
-    """Effects and p-values from dispersions (clusters, 1 + B), the cluster's own first."""
-    own, random = dispersions[:, :1], dispersions[:, 1:]
-    mean, std = random.mean(axis=1), random.std(axis=1)
-    below = (random <= own + ROUNDING * np.abs(own)).sum(axis=1)
-    p = (1 + below) / (1 + random.shape[1])
-    gap = mean - own[:, 0]
+def _table(clusters: np.ndarray, sizes: np.ndarray, free: np.ndarray, tested: np.ndarray) -> pl.DataFrame:
+    """Effects and p-values from what `_test` found."""
+    own, mean, std, p = tested.T
+    gap = mean - own
+    can, corrected = free > 0, np.full(len(p), np.nan)
+    if can.any():
+        corrected[can] = false_discovery_control(p[can])
+    effect = np.divide(gap, std, out=np.zeros_like(gap), where=std > ROUNDING * np.abs(mean))
+    relative = np.divide(own, mean, out=np.ones_like(mean), where=mean != 0)
+    figures = (np.where(can, figure, np.nan) for figure in (effect, relative, p, corrected))
     return pl.DataFrame(
-        {
-            "cluster": clusters.astype(np.int32),
-            "members": sizes.astype(np.int32),
-            "effect": np.divide(gap, std, out=np.zeros_like(gap), where=std > ROUNDING * np.abs(mean)),
-            "relative": np.divide(own[:, 0], mean, out=np.ones_like(mean), where=mean != 0),
-            "p": p,
-            "p_corrected": false_discovery_control(p) if len(p) else p,
-        }
+        dict(zip(SCHEMA, (clusters, sizes, free, *figures), strict=True)), schema=SCHEMA, nan_to_null=True
     )
 
 
@@ -174,7 +189,7 @@ def _dispersion(first: np.ndarray, second: np.ndarray, norms: np.ndarray, rows: 
 
 
 @numba.njit(cache=True, parallel=True)
-def _dispersions(
+def _test(
     first: np.ndarray,
     second: np.ndarray,
     norms: np.ndarray,
@@ -185,25 +200,42 @@ def _dispersions(
     starts: np.ndarray,
     group_of: np.ndarray,
     permutations: int,
+    exceedances: int,
     seed: int,
 ) -> np.ndarray:
-    """Dispersion of every cluster (column 0) and of its matched random sets, clusters in parallel."""
-    result = np.empty((len(keys), 1 + permutations))
+    """Dispersion of every cluster, mean and deviation of its matched random sets', and p (clusters, 4).
+
+    Clusters run in parallel; those with a negative key are left out.
+    """
+    result = np.zeros((len(keys), 4))
     for index in numba.prange(len(keys)):
+        if keys[index] < 0:
+            continue
         members = flat[bounds[index] : bounds[index + 1]]
-        result[index, 0] = _dispersion(first, second, norms, members)
+        own = _dispersion(first, second, norms, members)
         wanted = np.sort(group_of[members])
         stamps = np.zeros(len(norms), dtype=np.int64)
         chosen = np.empty(len(members), dtype=np.int64)
         state, mixed = _next_random(np.uint64(seed))
         state = mixed ^ (np.uint64(keys[index]) * np.uint64(0xD1342543DE82EF95))
-        for permutation in range(permutations):
+        drawn, below, p, total, squares = 0, 0, -1.0, 0.0, 0.0
+        while drawn < permutations and (p < 0 or drawn < FEWEST_SETS):
             begin = 0
             while begin < len(wanted):
                 group = wanted[begin]
                 end = np.searchsorted(wanted, group, side="right")
                 pool = tokens[starts[group] : starts[group + 1]]
-                state = _draw_distinct(state, pool, end - begin, permutation + 1, stamps, chosen[begin:end])
+                state = _draw_distinct(state, pool, end - begin, drawn + 1, stamps, chosen[begin:end])
                 begin = end
-            result[index, 1 + permutation] = _dispersion(first, second, norms, chosen)
+            found = _dispersion(first, second, norms, chosen)
+            drawn += 1
+            total += found - own
+            squares += (found - own) ** 2
+            below += found <= own + ROUNDING * abs(own)
+            if p < 0 and below == exceedances:
+                p = exceedances / drawn
+        mean = total / drawn
+        result[index, 0], result[index, 1] = own, own + mean
+        result[index, 2] = np.sqrt(max(squares / drawn - mean * mean, 0.0))
+        result[index, 3] = p if p >= 0 else (1.0 + below) / (1.0 + permutations)
     return result

@@ -103,8 +103,9 @@ class SGLDConfig:
             and by far the largest term of that covariance, for a tenth of its noise. "tangent-gradient" carries
             gradients along chains of the posterior itself (docs/estimators.md).
         sampler: "rmsprop-sgld" preconditions by the running gradient scale, "sgld" does not. "gaussian" is a control:
-            the draws of rmsprop-sgld, each replaced by isotropic noise of the same norm. Gradients do without: those of
-            chains solve the localisation exactly and do not precondition.
+            the draws of rmsprop-sgld, each replaced by isotropic noise of the same norm; of gaussian-gradient and
+            mean-gradient, every direction. Otherwise gradients do without: those of chains solve the localisation
+            exactly and do not precondition.
         step_size: ε, as in devinterp: drift ε/2, noise sqrt(ε).
         nbeta: nβ, the weight of the loss; 0 is a control without loss, whose preconditioner is 1 / rmsprop_stability.
         localization: γ, the pull towards the trained weights.

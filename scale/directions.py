@@ -2,7 +2,8 @@
 
 No chain: draws are independent, in pairs ±X. A draw that is kept is the direction v = ∇L(w* + X)/γ, scaled to unit mean
 square so that any precision holds it; its length is kept apart. X itself is not kept, it follows from its seed. Of the
-full model only L is kept: nothing but its mean and its shift is asked of it.
+full model only L is kept: nothing but its mean and its shift is asked of it. With the control `sampler: gaussian` every
+direction is replaced by isotropic noise of the same length.
 """
 
 from __future__ import annotations
@@ -85,7 +86,15 @@ class DirectionGroup:
     def directions(self, index: int, offsets: torch.Tensor) -> torch.Tensor:
         """v (chains, parameters) at some points, the draw of that number; L is noted."""
         self.loss[:, index], slopes = mean_gradients(self.reference, self.keys, offsets, self.budget)
+        if self.settings.sampler == "gaussian":
+            slopes = self.isotropic(index, torch.linalg.vector_norm(slopes, dim=1))
         return slopes / self.settings.localization
+
+    def isotropic(self, index: int, norms: torch.Tensor) -> torch.Tensor:
+        """Noise of the same lengths, the control: directions that know nothing of the loss."""
+        seeds = [seed_for(self.settings.seed, key.component.name, key.chain, "gaussian", index) for key in self.keys]
+        noise = torch.stack([normal(self.parameters, seed, norms.device.type) for seed in seeds]).to(norms.device)
+        return noise * (norms / torch.linalg.vector_norm(noise, dim=1))[:, None]
 
     def state(self) -> dict[str, torch.Tensor]:
         arrays = {"draw_loss": self.loss, "lengths": self.lengths, "pairs": np.array(self.pairs)}

@@ -22,6 +22,11 @@ def kernel_cka(X, Y):
     return (K * L).sum() / np.sqrt((K * K).sum() * (L * L).sum())
 
 
+def centred_cka(X, Y):
+    X, Y = X - X.mean(axis=0), Y - Y.mean(axis=0)
+    return np.square(X.T @ Y).sum() / np.sqrt(np.square(X.T @ X).sum() * np.square(Y.T @ Y).sum())
+
+
 def unbiased_hsic(K, L):
     """Song et al. (2012), equation 4, from kernel matrices whose diagonals are removed."""
     n = len(K)
@@ -100,10 +105,10 @@ def test_constant_side_gives_zero():
 def test_grouped_value_is_the_plain_value_and_order_does_not_matter():
     X, Y = related(200)
     groups = document_groups(np.repeat(np.arange(40), 5), 8)
-    one = GroupedCKA(12, 7, 8).update(X, Y, groups).result()
-    first, second = GroupedCKA(12, 7, 8), GroupedCKA(12, 7, 8)
-    first.update(X[120:], Y[120:], groups[120:])
-    two = second.update(X[:120], Y[:120], groups[:120]).merge(first).result()
+    one = GroupedCKA((12, 7), 8).update((X, Y), groups).result()
+    first, second = GroupedCKA((12, 7), 8), GroupedCKA((12, 7), 8)
+    first.update((X[120:], Y[120:]), groups[120:])
+    two = second.update((X[:120], Y[:120]), groups[:120]).merge(first).result()
     assert one.cka.value == pytest.approx(linear_cka(X, Y), abs=1e-12)
     assert two.cka.low == pytest.approx(one.cka.low, abs=1e-10)
     assert two.debiased.high == pytest.approx(one.debiased.high, abs=1e-10)
@@ -115,7 +120,7 @@ def test_interval_covers_the_population_value():
     covered = 0
     for seed in range(100):
         X, Y, documents = documents_sample(np.random.default_rng([6, seed]), mixing, 100)
-        interval = GroupedCKA(4, 3, 20).update(X, Y, document_groups(documents, 20)).result().debiased
+        interval = GroupedCKA((4, 3), 20).update((X, Y), document_groups(documents, 20)).result().debiased
         covered += interval.low <= half <= interval.high
     assert 85 <= covered <= 100
 
@@ -126,3 +131,32 @@ def documents_sample(rng, mixing, documents):
     X = shared + 0.5 * rng.normal(size=shared.shape)
     Y = shared @ mixing + rng.normal(size=(len(X), 3))
     return X, Y, np.repeat(np.arange(documents), 5)
+
+
+def test_several_descriptions_at_once_equal_each_by_itself():
+    X, Y = related(300)
+    Z = np.random.default_rng(8).normal(size=(300, 3)) + X[:, :3]
+    sums = LinearCKA(12, 7, 3).update(X[:100], Y[:100], Z[:100]).update(X[100:], Y[100:], Z[100:])
+    for pair, sides in {(0, 1): (X, Y), (0, 2): (X, Z), (1, 2): (Y, Z)}.items():
+        assert sums.result(*pair).value == pytest.approx(kernel_cka(*sides), abs=1e-10)
+        assert sums.result(*pair).debiased == pytest.approx(kernel_debiased(*sides), abs=1e-8)
+
+
+def test_single_precision_far_from_zero_over_many_blocks():
+    X, Y = related(5000)
+    assert LinearCKA(12, 7).update(X, Y).result().value == pytest.approx(centred_cka(X, Y), abs=1e-10)
+    X, Y = (X + 100).astype(np.float32), (Y - 300).astype(np.float32)
+    exact = LinearCKA(12, 7).update(X.astype(np.float64), Y.astype(np.float64)).result()
+    found = LinearCKA(12, 7).update(X, Y).result()
+    assert found.value == pytest.approx(exact.value, rel=1e-5)
+    assert found.debiased == pytest.approx(exact.debiased, rel=1e-5)
+
+
+def test_groups_left_out_equal_the_rest_by_itself():
+    X, Y = related(200)
+    groups = document_groups(np.repeat(np.arange(40), 5), 4)
+    values = GroupedCKA((12, 7), 4).update((X, Y), groups).values([(0, 1), (1, 0)])
+    assert values.shape == (5, 2, 2)
+    np.testing.assert_allclose(values[:, 0], values[:, 1])
+    for group in range(4):
+        assert values[1 + group, 0, 0] == pytest.approx(kernel_cka(X[groups != group], Y[groups != group]), abs=1e-10)

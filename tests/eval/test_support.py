@@ -106,8 +106,8 @@ def test_small_clusters_are_left_out_and_whole_groups_have_no_support():
     labels[np.flatnonzero(labels == -1)[:3]] = 50
     table = cluster_support(chi, labels, groups=labels, permutations=50, min_members=4)
     assert table["cluster"].to_list() == [0, 1, 3, 4, 5, 6, 7, 8, 9]
-    assert table["p"].to_list() == [1.0] * 9
-    assert table["effect"].to_list() == [0.0] * 9
+    assert table["free"].to_list() == [0] * 9
+    assert table["p"].to_list() == table["p_corrected"].to_list() == table["effect"].to_list() == [None] * 9
     assert cluster_support(chi, np.full(600, -1)).is_empty()
 
 
@@ -144,3 +144,33 @@ def test_a_vector_of_no_length_is_no_error():
     chi, labels = heavy_tailed()
     chi[5] = 0
     assert np.isfinite(cluster_support(chi, labels, directions=True, permutations=50)["effect"].to_numpy()).all()
+
+
+def test_sequential_p_is_exact_and_small_ones_are_small():
+    """On null clusters p is uniform whatever the stopping rule; a planted cluster's is as small as can be."""
+    rng = np.random.default_rng(3)
+    chi, labels = rng.normal(size=(4000, 3)), rng.integers(0, 400, size=4000)
+    for exceedances in (1, 5, 50):
+        p = cluster_support(chi, labels, permutations=999, exceedances=exceedances)["p"].to_numpy()
+        for level in (0.05, 0.2, 0.5):
+            assert (p <= level).mean() == pytest.approx(level, abs=4 * np.sqrt(level * (1 - level) / 400))
+    chi, labels = planted()
+    table = cluster_support(chi, labels, permutations=9999)
+    assert table["p"][0] == 1 / 10_000
+    assert (table["p"][1:] > 1e-3).all()
+
+
+def test_one_cluster_among_many_can_pass():
+    chi, labels = planted(tokens=6000)
+    labels[labels < 0] = 10 + np.arange((labels < 0).sum()) % 280  # 290 clusters, one of them real
+    few, many = (cluster_support(chi, labels, permutations=n)["p_corrected"][0] for n in (999, 9999))
+    assert few > 0.05 > many
+
+
+def test_a_cluster_that_holds_its_groups_but_for_one_token_is_tested_on_that():
+    chi, labels = planted()
+    groups = np.where(labels == 0, 0, 1)
+    groups[np.flatnonzero(labels == -1)[0]] = 0
+    table = cluster_support(chi, labels, groups=groups, permutations=199)
+    assert table["free"].to_list()[0] == 30
+    assert table["p"][0] is not None
