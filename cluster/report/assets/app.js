@@ -83,7 +83,7 @@
 
   addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.key === "Escape" && event.target.id === "filter") return event.target.blur();
+    if (event.key === "Escape" && event.target.matches("input")) return event.target.blur();
     if (event.target.matches("input, select, textarea")) return;
     const action = KEYS[event.key];
     if (action) { event.preventDefault(); action(); }

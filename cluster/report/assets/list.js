@@ -6,6 +6,7 @@ balmer.list = (() => {
   const place = { scroll: 0, focus: 0 };
   const FIELDS = { targets: "predicted token", preceding: "preceding token", contexts: "contexts, by expression" };
   let latest = 0;
+  let current = null; /* the table on the page: clearing the filters makes a new one */
 
   const COLUMNS = [
     { name: "Cluster", by: AT.cluster, falling: false, class: "n id" },
@@ -126,13 +127,14 @@ balmer.list = (() => {
     }
 
     const update = (delay = 0) => { clearTimeout(timer); timer = setTimeout(() => refresh(false), delay); };
+    current = table;
     show.again = () => show(main, data);
     main.replaceChildren(
       make("h1", {}, "Clusters"), controls(data, update), filters(data, update),
       make("p", { class: "soft hint" }, `A leading space counts; \\n and \\t stand for line break and tab; capitals are minded when typed. Expressions read ${count(data.digest)} contexts of every cluster.`),
       table.element);
     await refresh(true);
-    return { step: table.step };
+    return { step: (by) => current.step(by) };
   }
 
   return { show };

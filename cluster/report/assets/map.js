@@ -80,11 +80,11 @@ balmer.map = (() => {
       const [ox, oy] = [(width / 2 - x * scale) * ratio, (height / 2 - y * scale) * ratio];
       painter.clear(balmer.points.packed(balmer.figures.colour("paper")));
       const grey = balmer.points.packed(balmer.figures.colour("grey"));
-      for (let i = 0; i < dust.length; i += 2) painter.disc(dust[i] * sx + ox, dust[i + 1] * sy + oy, 0.6 * ratio, grey, 0.35);
+      for (let i = 0; i < dust.length; i += 2) painter.disc(dust[i] * sx + ox, dust[i + 1] * sy + oy, 0.6 * ratio, grey, 90);
       const dim = kept.chosen === null ? null : kept.chosen;
       const seen = [];
       near.each(...span(), (i) => {
-        painter.disc(xs[i] * sx + ox, ys[i] * sy + oy, radii[i] * grown, colours[i], dim && !dim.has(i) ? 0.14 : 0.86);
+        painter.disc(xs[i] * sx + ox, ys[i] * sy + oy, radii[i] * grown, colours[i], dim && !dim.has(i) ? 36 : 220);
         if (seen.length <= mapLabels.MOST.cluster) seen.push(i);
       });
       painter.show();
@@ -96,7 +96,8 @@ balmer.map = (() => {
     }
 
     function label(seen, grown) {
-      const inView = (one) => { const [a, b, c, d] = span(); return one.x > a && one.x < c && one.y > b && one.y < d; };
+      const [a, b, c, d] = span();
+      const inView = (one) => one.x > a && one.x < c && one.y > b && one.y < d;
       const close = seen.length <= mapLabels.MOST.cluster;
       const middle = neighbourhoods.filter(inView).length <= mapLabels.MOST.neighbourhood;
       const clusters = close ? seen.map((i) => {

@@ -32,21 +32,21 @@ balmer.points = (() => {
     const clear = (colour) => pixels.fill(colour);
     const show = () => context.putImageData(image, 0, 0);
 
-    function mix(at, colour, cover) {
-      const under = pixels[at];
-      const red = under & 255, green = (under >> 8) & 255, blue = (under >> 16) & 255;
-      pixels[at] = (255 << 24) | ((blue + ((((colour >> 16) & 255) - blue) * cover >> 8)) << 16)
-        | ((green + ((((colour >> 8) & 255) - green) * cover >> 8)) << 8) | (red + (((colour & 255) - red) * cover >> 8));
-    }
-
-    /* A disc in device pixels; colour as 0xAABBGGRR, strength from 0 to 1. Discs over the border are left out. */
+    /* A disc in device pixels; colour as 0xAABBGGRR, strength from 0 to 256. Discs over the border are left out. */
     function disc(x, y, radius, colour, strength) {
       const quarter = Math.max(1, Math.round(radius * 4));
       const { reach, offsets, covers } = stamps[quarter] ??= stamp(quarter / 4, canvas.width);
       const column = x | 0, row = y | 0;
       if (column < reach || row < reach || column >= canvas.width - reach || row >= canvas.height - reach) return;
       const middle = row * canvas.width + column;
-      for (let i = 0; i < offsets.length; i++) mix(middle + offsets[i], colour, covers[i] * strength);
+      const red = colour & 255, green = (colour >> 8) & 255, blue = (colour >> 16) & 255;
+      for (let i = 0; i < offsets.length; i++) {
+        const at = middle + offsets[i];
+        const under = pixels[at];
+        const cover = (covers[i] * strength) >> 8;
+        const r = under & 255, g = (under >> 8) & 255, b = (under >> 16) & 255;
+        pixels[at] = 0xff000000 | ((b + (((blue - b) * cover) >> 8)) << 16) | ((g + (((green - g) * cover) >> 8)) << 8) | (r + (((red - r) * cover) >> 8));
+      }
     }
 
     return { resize, clear, disc, show };

@@ -277,7 +277,7 @@ def made_run(tmp_path_factory: pytest.TempPathFactory) -> MadeRun:
     return make_run(tmp_path_factory.mktemp("made_run"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run_maker() -> Callable[..., MadeRun]:
     """The maker itself, for runs that a test wants to change."""
     return make_run
