@@ -49,7 +49,7 @@ STAGES = (
     Stage("leakage", "whether to believe them", "eval.stage", ("aux", "leakage"),
           ("corpus", "chi", "taps", "aux", "upsampled", "clusters"), version=2),
     Stage("report", "the page to look at", "cluster.report.stage", ("report",),
-          ("corpus", "draws", "chi", "taps", "aux", "upsampled", "clusters", "leakage")),
+          ("corpus", "draws", "chi", "taps", "aux", "upsampled", "clusters", "leakage"), version=2),
 )  # fmt: skip
 
 NAMES = tuple(stage.name for stage in STAGES)

@@ -126,7 +126,7 @@ def _write_clusters(
         for piece in record.members:
             series["members"].add(record.cluster, piece)
         targets.add(record.cluster, record.targets)
-        preceding.add(record.cluster, record.preceding, config.preceding_found)
+        preceding.add(record.cluster, record.preceding, config.searchable)
         _keep_tightest(tightest, record)
     directory |= {name: writer.close() for name, writer in series.items()}
     directory |= {"targets": targets.write(folder, "targets", limit)}

@@ -22,7 +22,7 @@ class ReportConfig:
         digest: Contexts per cluster that the map and the search over contexts read.
         digest_before: Tokens of those contexts before the predicted token.
         digest_after: Tokens of those contexts after the predicted token.
-        preceding_found: Distinct preceding tokens per cluster that the search can find, most frequent first.
+        searchable: Distinct preceding tokens per cluster that the search can find, most frequent first.
         support_level: Corrected p-value below which a cluster counts as supported by held-out ground truth.
         figure_points: Points drawn per series of a figure; longer series are thinned evenly and say so.
         chunk_bytes: Largest size of one data file, at most 1000000.
@@ -41,7 +41,7 @@ class ReportConfig:
     digest: int = 4
     digest_before: int = 14
     digest_after: int = 5
-    preceding_found: int = 64
+    searchable: int = 64
     support_level: float = 0.05
     figure_points: int = 3000
     chunk_bytes: int = 1_000_000
@@ -53,7 +53,7 @@ class ReportConfig:
     def __post_init__(self) -> None:
         for key in ("nearest", "random", "edge", "before", "after", "seed", "digest_before", "digest_after"):
             _at_least(key, getattr(self, key), 0)
-        for key in ("top", "preceding_found", "digest", "figure_points", "block_rows"):
+        for key in ("top", "searchable", "digest", "figure_points", "block_rows"):
             _at_least(key, getattr(self, key), 1)
         if not 0 < self.support_level < 1:
             raise UserError(f"report.support_level must lie between 0 and 1, got {self.support_level}")

@@ -118,9 +118,9 @@ balmer.cluster = (() => {
       make("div", { class: "columns cluster" },
         make("div", { class: "contexts" }, tools(page, data), ...balmer.members.groups(page, data).filter(Boolean), all ? make("p", { class: "soft" }, "All members are shown.") : ""),
         make("aside", { "aria-label": "What the members share" },
-          shared("Predicted tokens", "token", page.targets, page.size, balmer.text.chip),
+          heat, shared("Predicted tokens", "token", page.targets, page.size, balmer.text.chip),
           shared("Preceding tokens", "token", page.preceding, page.size, balmer.text.chip),
-          heat, positions(page.bins, page.size))),
+          positions(page.bins, page.size))),
       make("section", { class: "below", "aria-label": "More about the cluster" }, balmer.clusterFigures.pcs(page), walk, kin,
         shared("Sources", "source", page.sources, page.size, (name) => balmer.text.named(name, 60))));
     const [figures] = await Promise.all([balmer.load("figures"), catalogue.load(data)]);

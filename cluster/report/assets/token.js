@@ -4,6 +4,7 @@ balmer.token = (() => {
   const { make, count, fixed, percent, catalogue } = balmer;
   const SUGGESTED = 40;
   const TOP = 8;
+  const [FIRST, MOST] = [12, 500]; /* clusters listed at once, and at all */
   let typed = "";
 
   function suggestions(query) {
@@ -69,18 +70,19 @@ balmer.token = (() => {
       input.checked = chosen[side] === cluster;
       return input;
     };
-    const shown = ordered.slice(0, 60);
-    const lines = shown.map(([cluster, number]) => {
+    const line = ([cluster, number]) => {
       const row = catalogue.get(cluster);
       return make("tr", {}, make("td", { class: "pick" }, radio("a", cluster), radio("b", cluster)), make("td", {}, make("a", { href: `#cluster-${cluster}` }, String(cluster))), make("td", { class: "wide" }, catalogue.label(row)),
         make("td", { class: "n" }, count(number)), make("td", { class: "n" }, percent(number / all, 1)), make("td", { class: "n" }, percent(number / row[catalogue.AT.size], 0)));
-    });
+    };
+    const body = make("tbody", {}, ...ordered.slice(0, FIRST).map(line));
+    const more = make("button", { type: "button", class: "quiet more-button", onclick: () => { body.append(...ordered.slice(FIRST, MOST).map(line)); more.remove(); } }, `${count(Math.min(MOST, ordered.length) - FIRST)} more clusters`);
     main.append(
       make("p", {}, balmer.text.chip(token), ` is predicted ${count(all)} times; ${percent(all ? inside / all : 0)} of these uses are in ${count(ordered.length)} cluster${ordered.length === 1 ? "" : "s"}, the others in none.`),
       ordered.length ? make("table", { class: "plain token-clusters" },
         make("thead", {}, make("tr", {}, make("th", { scope: "col", class: "pick" }, "A B"), make("th", { scope: "col" }, "cluster"), make("th", { scope: "col" }, "tokens it gathers"), make("th", { scope: "col", class: "n" }, "uses"), make("th", { scope: "col", class: "n" }, "of the token"), make("th", { scope: "col", class: "n" }, "of the cluster"))),
-        make("tbody", {}, ...lines)) : "",
-      ordered.length > shown.length ? make("p", { class: "soft" }, `and ${count(ordered.length - shown.length)} clusters more`) : "", place);
+        body) : "",
+      ordered.length > FIRST ? more : "", ordered.length > MOST ? make("p", { class: "soft" }, `The ${count(MOST)} with most uses of ${count(ordered.length)}.`) : "", place);
     again();
   }
 
