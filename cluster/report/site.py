@@ -21,6 +21,7 @@ ASSETS = (
     "mapview.js",
     "maplabels.js",
     "mapcolours.js",
+    "mapside.js",
     "map.js",
     "list.js",
     "members.js",

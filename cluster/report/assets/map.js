@@ -1,7 +1,7 @@
 "use strict";
 /* The map: every cluster a point, tokens behind them as dust, names that come as one looks closer. */
 balmer.map = (() => {
-  const { make, count, fixed, catalogue, mapLabels } = balmer;
+  const { make, count, catalogue, mapLabels, mapSide } = balmer;
   const { AT } = catalogue;
   const GRID = 1e4;
   const kept = { colour: "region", place: null, chosen: null };
@@ -17,13 +17,6 @@ balmer.map = (() => {
       radii[i] = crowd * (1.1 + 0.75 * Math.log10(Math.max(1, row[AT.size] / 15)));
     });
     return { xs, ys, radii };
-  }
-
-  function card(row, data) {
-    const line = make("p", { class: "example-line soft" }, "…");
-    balmer.records("digest", data.directory.digest, row[0]).then(([found]) => { if (found) line.replaceChildren(balmer.text.brief(found[1][0])); });
-    return [make("div", { class: "card-head" }, make("a", { href: `#cluster-${row[0]}` }, `Cluster ${row[0]}`), make("span", { class: "soft" }, `${count(row[AT.size])} tokens · conductance ${fixed(row[AT.conductance], 2)}`)),
-      catalogue.label(row), line];
   }
 
   async function show(main, data, wanted) {
@@ -54,11 +47,7 @@ balmer.map = (() => {
     function recolour() {
       const { of, legend: entries } = balmer.mapColours.colours(kept.colour);
       colours = Uint32Array.from(rows, (row) => balmer.points.packed(of(row)));
-      legend.replaceChildren(...entries.map(({ colour, text, note }) => {
-        const key = make("i");
-        key.style.setProperty("background", colour);
-        return make("li", {}, key, balmer.text.named(text, 34), make("span", { class: "soft n" }, note));
-      }));
+      legend.replaceChildren(...mapSide.legend(entries));
       legend.hidden = entries.length === 0;
       ask();
     }
@@ -151,7 +140,7 @@ balmer.map = (() => {
       hovered = i;
       tip.hidden = i < 0;
       if (i >= 0) {
-        tip.replaceChildren(...card(rows[i], data));
+        tip.replaceChildren(...mapSide.card(rows[i], data));
         if (spoken) live.textContent = `Cluster ${rows[i][0]}, ${catalogue.words(rows[i])}, ${count(rows[i][AT.size])} tokens`;
       }
       area.classList.toggle("pointing", i >= 0);
@@ -172,16 +161,8 @@ balmer.map = (() => {
     }
 
     function listChosen() {
-      if (kept.chosen === null) return picked.replaceChildren();
-      const own = [...kept.chosen].map((i) => rows[i]).sort((a, b) => b[AT.size] - a[AT.size]);
-      const all = own.reduce((sum, row) => sum + row[AT.size], 0);
-      picked.replaceChildren(
-        make("h2", {}, `${count(own.length)} chosen`, make("span", { class: "soft" }, ` ${count(all)} tokens`)),
-        make("p", { class: "tools" },
-          make("button", { type: "button", class: "quiet", onclick: () => { catalogue.state.only = new Set(own.map((row) => row[0])); location.hash = "#clusters"; } }, "Show in the list"),
-          make("button", { type: "button", class: "quiet", onclick: () => { kept.chosen = null; listChosen(); ask(); } }, "Let go")),
-        make("ol", {}, ...own.slice(0, 40).map((row) => make("li", {}, make("a", { href: `#cluster-${row[0]}` }, catalogue.label(row)), make("span", { class: "soft n" }, count(row[AT.size]))))),
-        own.length > 40 ? make("p", { class: "soft" }, `and ${count(own.length - 40)} more`) : "");
+      const letGo = () => { kept.chosen = null; listChosen(); ask(); };
+      picked.replaceChildren(...(kept.chosen === null ? [] : mapSide.chosen([...kept.chosen].map((i) => rows[i]), letGo)));
     }
 
     const lassoButton = make("button", { type: "button", class: "quiet", "aria-pressed": "false", onclick: () => setLasso(!lassoing) }, "Lasso");
@@ -191,39 +172,8 @@ balmer.map = (() => {
       area.classList.toggle("lassoing", on);
     }
 
-    function savePng() {
-      const whole = make("canvas", { width: canvas.width, height: canvas.height });
-      const pen = whole.getContext("2d");
-      pen.drawImage(canvas, 0, 0);
-      pen.scale(ratio, ratio);
-      pen.textBaseline = "middle";
-      pen.textAlign = "center";
-      pen.lineWidth = 3;
-      pen.lineJoin = "round";
-      pen.strokeStyle = balmer.figures.colour("paper");
-      pen.fillStyle = balmer.figures.colour("ink");
-      const origin = area.getBoundingClientRect();
-      for (const element of names.children) {
-        const box = element.getBoundingClientRect();
-        const style = getComputedStyle(element);
-        pen.font = `${style.fontWeight} ${style.fontSize} ${style.fontFamily}`;
-        const at = [box.left + box.width / 2 - origin.left, box.top + box.height / 2 - origin.top];
-        pen.strokeText(element.textContent, ...at);
-        pen.fillText(element.textContent, ...at);
-      }
-      balmer.save.png("map.png", whole);
-    }
-
-    const saveCsv = () => balmer.save.csv("map.csv", {
-      cluster: rows.map((row) => row[0]), x: rows.map((row) => row[AT.x]), y: rows.map((row) => row[AT.y]), neighbourhood: rows.map((row) => row[AT.neighbourhood]),
-      region: rows.map((row) => row[AT.region]), size: rows.map((row) => row[AT.size]), label: rows.map(catalogue.words),
-    });
-
     area.addEventListener("pointermove", (event) => { if (event.buttons === 0 && !event.target.closest("button, a")) hover(closest(...look.place(event))); });
     area.addEventListener("pointerleave", () => { if (document.activeElement !== area) hover(-1); });
-    const colourBy = make("select", { "aria-label": "Colour by", onchange: (event) => { kept.colour = event.target.value; recolour(); } },
-      ...Object.entries(balmer.mapColours.CHOICES).filter(([name]) => data.components || !["component", "layer"].includes(name)).map(([name, [words]]) => make("option", { value: name }, words)));
-    colourBy.value = kept.colour;
     const search = make("input", { type: "search", id: "filter", placeholder: "find a token", "aria-label": "Mark clusters that predict a token", spellcheck: "false", autocomplete: "off", oninput: find });
     let latest = 0;
     async function find() {
@@ -239,13 +189,12 @@ balmer.map = (() => {
       make("div", { class: "map-place" },
         make("div", { class: "map-main" }, area,
           make("div", { class: "map-tools" },
-            make("button", { type: "button", class: "quiet", onclick: () => look.scaleAbout(1.6), "aria-label": "Zoom in" }, "+"),
-            make("button", { type: "button", class: "quiet", onclick: () => look.scaleAbout(1 / 1.6), "aria-label": "Zoom out" }, "−"),
-            make("button", { type: "button", class: "quiet", onclick: look.reset }, "All"), lassoButton,
-            make("button", { type: "button", class: "quiet", onclick: savePng, "aria-label": "Save the map as PNG" }, "PNG"),
-            make("button", { type: "button", class: "quiet", onclick: saveCsv, "aria-label": "Save the map's numbers as CSV" }, "CSV"))),
+            mapSide.button("+", () => look.scaleAbout(1.6), "Zoom in"), mapSide.button("−", () => look.scaleAbout(1 / 1.6), "Zoom out"),
+            mapSide.button("All", look.reset), lassoButton,
+            mapSide.button("PNG", () => mapSide.savePng(area, canvas, names, ratio), "Save the map as PNG"),
+            mapSide.button("CSV", () => mapSide.saveCsv(rows), "Save the map's numbers as CSV"))),
         make("aside", { class: "map-side", "aria-label": "Legend and choice" },
-          search, make("label", { class: "soft colour-by" }, "Colour ", colourBy), legend, picked,
+          search, mapSide.colourBy(data, kept.colour, (value) => { kept.colour = value; recolour(); }), legend, picked,
           make("p", { class: "soft map-note" }, `${count(rows.length)} clusters; near one another where their tokens' susceptibilities are alike. The fine dots are a sample of ${count(dust.length / 2)} tokens, clustered or not. Drag to move, scroll to zoom, Shift-drag to choose.`), live)));
 
     function fit() {
