@@ -55,7 +55,7 @@
       else link.removeAttribute("aria-current");
     }
     document.body.dataset.view = name;
-    document.querySelector("[data-view=compare]").hidden = data.compared === null;
+    document.querySelector("nav [data-view=compare]").hidden = data.compared === null;
     const place = document.createElement("div");
     view.leave?.();
     view = {};

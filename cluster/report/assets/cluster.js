@@ -113,7 +113,7 @@ balmer.cluster = (() => {
     const heat = page.profile ? balmer.figures.heatMap(data.components, page.profile, `cluster-${number}-components`)
       : balmer.figures.absent("Components", "No component profile was measured in this run.");
     main.replaceChildren(
-      make("div", { class: "cluster-head" }, make("h1", {}, `Cluster ${number}`), balmer.text.label({ ...page.label, written: page.written?.text ?? null }), steps),
+      make("div", { class: "cluster-head" }, make("h1", {}, `Cluster ${number}`), page.written ? balmer.text.label({ ...page.label, written: page.written.text }) : "", balmer.text.label(page.label), steps),
       lead(page, data),
       make("div", { class: "columns cluster" },
         make("div", { class: "contexts" }, tools(page, data), ...balmer.members.groups(page, data).filter(Boolean), all ? make("p", { class: "soft" }, "All members are shown.") : ""),

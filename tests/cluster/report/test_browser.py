@@ -229,6 +229,7 @@ def test_a_token_says_why_its_uses_differ(large: Path, visit: Callable[..., Any]
 
 def test_two_runs_stand_side_by_side(large: Path, visit: Callable[..., Any]) -> None:
     page = visit(large, "compare")
+    assert page.locator("nav [aria-current]").inner_text() == "Compare"
     assert f"{CLUSTERS} pairs are each other's best match" in page.locator("main").inner_text()
     assert page.locator(".space .row").first.inner_text().count("1.00") == 1
 
