@@ -29,7 +29,7 @@ Reads the spectral lines of a language model: susceptibilities, their prediction
   controls RUN          the run beside its controls: is it worth more than they are?
   calibrate RUN.yaml    try settings and estimators, recommend some; --write puts them into the run file
   status RUN            what is done, what is stale and why, what is left
-  report RUN            build the report again; --open shows it in a browser
+  report RUN            build the report again; --open shows it in a browser, --serve on 127.0.0.1
   doctor [RUN.yaml]     what this machine can do
 
 balmer COMMAND --help says more. Stages: {stages}.
@@ -180,20 +180,57 @@ def command_status(arguments: Sequence[str]) -> int:
     return 0
 
 
-def command_report(arguments: Sequence[str]) -> int:
+def report_options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="balmer report", description="Build the report of a run again.")
     parser.add_argument("target", metavar="RUN", help="run folder or run file")
     parser.add_argument("--open", action="store_true", help="show it in a browser")
+    parser.add_argument("--serve", action="store_true", help="serve it on 127.0.0.1, for a machine without a screen")
+    parser.add_argument("--port", type=int, default=8000, help="of --serve; 0 takes a free one")
+    parser.add_argument("--compare", metavar="OTHER", help="run folder over the same contexts to put beside this one")
+    parser.add_argument("--label-with", metavar="URL", help="OpenAI-compatible endpoint that writes labels")
+    parser.add_argument("--label-model", metavar="NAME", default="", help="the model it shall use")
+    parser.add_argument("--label-clusters", metavar="N", type=int, default=100, help="how many, the largest first")
     parser.add_argument("--quiet", action="store_true", help="say nothing but mistakes")
-    known, flags = parser.parse_known_args(list(arguments))
+    return parser
+
+
+def command_report(arguments: Sequence[str]) -> int:
+    known, flags = report_options().parse_known_args(list(arguments))
+    if known.compare:
+        flags += ["--report.compare", os.path.abspath(known.compare)]
+    if known.label_with:
+        flags += ["--report.labels", str(label_run(known, Path(read_run(known.target, flags).folder)))]
     config = read_run(known.target, flags)
     namespace = argparse.Namespace(first="report", last="report", overwrite=False, quiet=known.quiet)
     status = carry_out(config, namespace)
+    report = Path(config.folder) / "report"
     if status == 0 and known.open:
         import webbrowser
 
-        webbrowser.open((Path(config.folder) / "report" / "index.html").as_uri())
+        webbrowser.open((report / "index.html").as_uri())
+    if status == 0 and known.serve:
+        from balmer.serve import serve
+
+        serve(report, known.port)
     return status
+
+
+def label_run(options: argparse.Namespace, folder: Path) -> Path:
+    """Let the endpoint label the largest clusters; the table is kept beside the stages."""
+    from cluster.report.endpoint import Endpoint
+    from cluster.report.inputs import REQUIRED, open_inputs
+    from cluster.report.labelling import write_labels
+    from scale.store import MANIFEST, write_table
+
+    endpoint = Endpoint(options.label_with, options.label_model)
+    if not all((folder / stage / MANIFEST).is_file() for stage in REQUIRED):
+        raise UserError(f"{folder} has no clusters to label yet; give balmer run first")
+    inputs = open_inputs({stage: folder / stage for stage in REQUIRED})
+    with for_stream(options.quiet).task("labels", total=options.label_clusters) as task:
+        table = write_labels(inputs, endpoint.ask, endpoint.model, options.label_clusters, 0, task.advance)
+    path = (folder / "labels" / "labels.parquet").absolute()
+    write_table(path, table)
+    return path
 
 
 def command_doctor(arguments: Sequence[str]) -> int:

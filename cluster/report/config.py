@@ -19,12 +19,17 @@ class ReportConfig:
         before: Tokens of context shown before the predicted token.
         after: Tokens of context shown after the predicted token.
         top: Rows in the tables of what a cluster's members share.
-        searchable: Distinct predicted tokens per cluster that the list's filter can find, most frequent first.
+        digest: Contexts per cluster that the map and the search over contexts read.
+        digest_before: Tokens of those contexts before the predicted token.
+        digest_after: Tokens of those contexts after the predicted token.
+        searchable: Distinct preceding tokens per cluster that the search can find, most frequent first.
         support_level: Corrected p-value below which a cluster counts as supported by held-out ground truth.
         figure_points: Points drawn per series of a figure; longer series are thinned evenly and say so.
         chunk_bytes: Largest size of one data file, at most 1000000.
         block_rows: Token rows held in memory at a time while building.
-        seed: Seed of the random members shown.
+        seed: Seed of the random members shown, and of the map.
+        labels: A table of written labels (cluster, text, by, detection), or nothing.
+        compare: The folder of a finished run over the same contexts, to be shown beside this one, or nothing.
     """
 
     nearest: int = 12
@@ -33,17 +38,22 @@ class ReportConfig:
     before: int = 32
     after: int = 12
     top: int = 12
+    digest: int = 4
+    digest_before: int = 14
+    digest_after: int = 5
     searchable: int = 64
     support_level: float = 0.05
     figure_points: int = 3000
     chunk_bytes: int = 1_000_000
     block_rows: int = 1_000_000
     seed: int = 0
+    labels: str = ""
+    compare: str = ""
 
     def __post_init__(self) -> None:
-        for key in ("nearest", "random", "edge", "before", "after", "seed"):
+        for key in ("nearest", "random", "edge", "before", "after", "seed", "digest_before", "digest_after"):
             _at_least(key, getattr(self, key), 0)
-        for key in ("top", "searchable", "figure_points", "block_rows"):
+        for key in ("top", "searchable", "digest", "figure_points", "block_rows"):
             _at_least(key, getattr(self, key), 1)
         if not 0 < self.support_level < 1:
             raise UserError(f"report.support_level must lie between 0 and 1, got {self.support_level}")

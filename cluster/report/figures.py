@@ -10,18 +10,27 @@ from cluster.report.numbers import rounded_list
 
 ACCURACY = ("pc", "explained", "pearson", "pearson_low", "pearson_high", "ridge_pearson", "ceiling", "pearson_shared")
 
+CHAINS = ("component", "rhat", "ess", "reliability")
+
 
 def figure_data(inputs: Inputs, clusters: pl.DataFrame, points: int) -> dict[str, Any]:
     """Data of every figure of the overview; None where the run did not measure it."""
     accuracy = inputs.optional("aux", "accuracy")
     leakage = inputs.optional("leakage", "leakage")
+    components = inputs.optional("chi", "components")
     return {
         "accuracy": None if accuracy is None else _columns(accuracy.select(ACCURACY).sort("pc").collect()),
         "leakage": None if leakage is None else _columns(leakage.sort("metric", "versus", "layer").collect()),
+        "chains": None if components is None else _chains(components.collect()),
         "clusters": thinned(clusters.select("cluster", "size", "conductance"), points),
         "rejected": _sweeps(inputs, "sweeps", points),
         "null": _sweeps(inputs, "null", points),
     }
+
+
+def _chains(components: pl.DataFrame) -> dict[str, list[Any]]:
+    """What the chains of every component say of themselves, as far as the run recorded it."""
+    return _columns(components.select([name for name in CHAINS if name in components.columns]))
 
 
 def _sweeps(inputs: Inputs, name: str, points: int) -> dict[str, Any] | None:

@@ -1,7 +1,7 @@
 """One record per cluster for its page, and one row per cluster for the list."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,22 +10,21 @@ from numpy.typing import NDArray
 
 from cluster.report.background import Background
 from cluster.report.config import ReportConfig
+from cluster.report.detection import Bigrams
+from cluster.report.examples import Group, digest, pieces, shown
+from cluster.report.extras import Stability, Written
+from cluster.report.folds import fold_scores
 from cluster.report.inputs import Inputs, Sources
-from cluster.report.members import cluster_ranges, count_shared, read_members
+from cluster.report.members import SharedColumns, cluster_ranges, count_shared, read_members
 from cluster.report.numbers import rounded, rounded_list
-from cluster.report.statistics import Shared, choose_shown, describe
-from cluster.report.windows import cut_windows
+from cluster.report.places import Places
+from cluster.report.shares import position_table, positions, top_table
+from cluster.report.statistics import Shared, describe
+from cluster.report.walk_profile import Graph, walk_profile
 
-# Preceding tokens per cluster that the list's filter can find.
-SEARCHABLE_PRECEDING = 16
+GROUP_COLUMNS = ("row", "context", "position", "token", "source", "distance", "pagerank")
 # Where a list row holds the cluster's label: targets, preceding tokens, sources, others.
 LABEL = slice(5, 9)
-# Quantiles of the members' positions that a cluster's page states.
-POSITION_QUANTILES = (0.1, 0.5, 0.9)
-
-
-Group = dict[str, NDArray[Any]]
-GROUP_COLUMNS = ("row", "context", "position", "source", "distance")
 
 
 @dataclass(frozen=True)
@@ -37,17 +36,26 @@ class Tables:
     labels: NDArray[np.int32]
     sources: Sources
     background: Background
+    folds: list[Bigrams]
     clusters: pl.DataFrame
     components: list[str]
+    places: Places
+    graph: Graph | None
+    stability: Stability | None
+    written: Written
 
 
 @dataclass(frozen=True)
 class ClusterRecord:
-    """`page` is what the cluster's page shows, `row` what the list shows and searches."""
+    """`page` is what the cluster's page shows, `row` what the list shows; `digest` and `members` are read on demand."""
 
     cluster: int
     page: dict[str, Any]
     row: list[Any]
+    digest: list[list[int]]
+    members: list[list[Any]]
+    targets: Shared
+    preceding: Shared
 
 
 def read_clusters(inputs: Inputs, support_level: float) -> pl.DataFrame:
@@ -72,36 +80,76 @@ def cluster_records(tables: Tables, config: ReportConfig) -> Iterator[ClusterRec
         yield from _batch(tables, config, facts, members)
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """What is computed for a batch of clusters at once, one entry per cluster."""
+
+    groups: list[Group]
+    shared: SharedColumns
+    profiles: NDArray[np.float64] | None
+    splits: dict[int, dict[str, int]]
+    scores: list[float | None]
+
+
 def _batch(tables: Tables, config: ReportConfig, facts: pl.DataFrame, members: pl.DataFrame) -> Iterator[ClusterRecord]:
-    shared = count_shared(members, tables.background)
-    profiles = _profiles(tables, facts)
-    splits = _splits(members)
-    groups = _groups(members)
-    each = zip(facts.iter_rows(named=True), groups, shared.targets, shared.preceding, shared.sources, strict=True)
-    for i, (fact, group, targets, preceding, sources) in enumerate(each):
-        size = len(group["row"])
-        assert size == fact["size"], f"cluster {fact['cluster']} has {size} members, not {fact['size']}"
-        label = asdict(describe(size, targets, preceding, sources))
-        label["sources"] = [tables.sources.names[source] for source in label["sources"]]
-        page = {
-            **{key: rounded(fact[key]) for key in ("cluster", "size", "conductance", "volume")},
-            "label": label | {"covered": rounded(label["covered"])},
-            "support": _support(fact),
-            "targets": _top(targets, config.top),
-            "preceding": _top(preceding, config.top),
-            "sources": _named(_top(sources, config.top), tables.sources),
-            "positions": np.quantile(group["position"], POSITION_QUANTILES, method="nearest").tolist(),
-            "splits": splits[fact["cluster"]],
-            "profile": None if profiles is None else rounded_list(profiles[i], digits=3),
-            "shown": _shown(tables, config, fact["cluster"], group),
-        }
-        yield ClusterRecord(fact["cluster"], page, _list_row(fact, label, targets, preceding, config))
+    batch = _Batch(
+        _groups(members),
+        count_shared(members, tables.background),
+        _profiles(tables, facts),
+        _splits(members),
+        fold_scores(members, tables.background, tables.folds),
+    )
+    for i, fact in enumerate(facts.iter_rows(named=True)):
+        yield _record(tables, config, fact, batch, i)
+
+
+def _record(tables: Tables, config: ReportConfig, fact: dict[str, Any], batch: _Batch, i: int) -> ClusterRecord:
+    group = batch.groups[i]
+    targets, preceding, sources = (
+        part[i] for part in (batch.shared.targets, batch.shared.preceding, batch.shared.sources)
+    )
+    cluster, size = fact["cluster"], len(group["row"])
+    assert size == fact["size"], f"cluster {cluster} has {size} members, not {fact['size']}"
+    label = dict(vars(describe(size, targets, preceding, sources)))
+    label["sources"] = [tables.sources.names[source] for source in label["sources"]]
+    written = tables.written.get(cluster)
+    profile = None if batch.profiles is None else batch.profiles[i]
+    examples = shown(tables.tokens, tables.labels, tables.sources, config, cluster, group)
+    page: dict[str, Any] = {
+        **{key: rounded(fact[key]) for key in ("cluster", "size", "conductance", "volume")},
+        **{key: rounded(fact.get(key)) for key in ("depth", "cohesion")},
+        "label": label | {"covered": rounded(label["covered"]), "detection": rounded(batch.scores[i], 3)},
+        "written": written,
+        "support": _support(fact),
+        "stability": None if tables.stability is None else tables.stability.of(cluster),
+        "targets": top_table(targets, config.top),
+        "preceding": top_table(preceding, config.top),
+        "sources": _named(top_table(sources, config.top), tables.sources),
+        "positions": positions(group["position"]),
+        "bins": position_table(group["position"], tables.background),
+        "splits": batch.splits[cluster],
+        "profile": None if profile is None else rounded_list(profile, digits=3),
+        "pcs": rounded_list(tables.places.profile[cluster], digits=3),
+        "sweep": _sweep(tables.graph, group),
+        "nearest": tables.places.nearest_of(cluster),
+        "shown": examples,
+    }
+    return ClusterRecord(
+        cluster=cluster,
+        page=page,
+        row=_list_row(tables, fact, page, profile),
+        digest=digest(examples, config),
+        members=pieces(cluster, group, tables.sources),
+        targets=targets,
+        preceding=preceding,
+    )
 
 
 def _groups(members: pl.DataFrame) -> list[Group]:
     """The members of each cluster, column by column."""
     edges = np.flatnonzero(np.diff(members["cluster"].to_numpy())) + 1
-    columns = {name: np.split(members[name].to_numpy(), edges) for name in GROUP_COLUMNS}
+    names = [name for name in GROUP_COLUMNS if name in members.columns]
+    columns = {name: np.split(members[name].to_numpy(), edges) for name in names}
     return [dict(zip(columns, parts, strict=True)) for parts in zip(*columns.values(), strict=True)]
 
 
@@ -120,18 +168,16 @@ def _support(fact: dict[str, Any]) -> dict[str, Any] | None:
     return numbers | {"supported": fact["supported"]}
 
 
-def _top(shared: Shared, top: int) -> dict[str, Any]:
-    """Columns of a table of shared items."""
-    return {
-        "items": shared.items[:top].tolist(),
-        "counts": shared.counts[:top].tolist(),
-        "log_odds": rounded_list(shared.log_odds[:top], digits=3),
-        "distinct": shared.distinct,
-    }
-
-
 def _named(table: dict[str, Any], sources: Sources) -> dict[str, Any]:
     return table | {"items": [sources.names[item] for item in table["items"]]}
+
+
+def _sweep(graph: Graph | None, group: Group) -> dict[str, Any] | None:
+    """The conductance of the cluster's members as they were taken in, or None where the graph was not kept."""
+    if graph is None or "pagerank" not in group:
+        return None
+    sizes, conductance = walk_profile(graph, group["row"].astype(np.int64), group["pagerank"])
+    return {"size": sizes, "conductance": rounded_list(conductance)}
 
 
 def _profiles(tables: Tables, facts: pl.DataFrame) -> NDArray[np.float64] | None:
@@ -149,48 +195,28 @@ def _profiles(tables: Tables, facts: pl.DataFrame) -> NDArray[np.float64] | None
     return grid
 
 
-def _shown(tables: Tables, config: ReportConfig, cluster: int, group: Group) -> dict[str, Any]:
-    """Examples of the three groups; equal source names of one cluster are stored once."""
-    rng = np.random.default_rng([config.seed, cluster])
-    chosen = choose_shown(len(group["row"]), config.nearest, config.random, config.edge, rng)
-    order = np.concatenate([chosen.nearest, chosen.random, chosen.edge])
-    picked = {name: column[order] for name, column in group.items()}
-    names, picked["source"] = np.unique(picked["source"], return_inverse=True)
-    examples = _examples(tables, config, picked)
-    first, second = len(chosen.nearest), len(chosen.nearest) + len(chosen.random)
-    return {
-        "names": [tables.sources.names[name] for name in names],
-        "nearest": examples[:first],
-        "random": examples[first:second],
-        "edge": examples[second:],
-    }
-
-
-def _examples(tables: Tables, config: ReportConfig, picked: Group) -> list[list[Any]]:
-    """One list per example: distance, context, position, source, marked index, tokens, neighbours."""
-    rows, contexts, positions = (picked[name].astype(np.int64) for name in ("row", "context", "position"))
-    windows = cut_windows(tables.tokens, tables.labels, rows, contexts, positions, config.before, config.after)
-    columns = (rounded_list(picked["distance"]), contexts.tolist(), positions.tolist(), picked["source"].tolist())
-    return [
-        [*numbers, window.marked, window.tokens, window.neighbours]
-        for *numbers, window in zip(*columns, windows, strict=True)
-    ]
+def _dominant(profile: NDArray[np.float64] | None) -> int | None:
+    """The component of largest absolute mean susceptibility."""
+    if profile is None or not np.isfinite(profile).any():
+        return None
+    return int(np.nanargmax(np.abs(profile)))
 
 
 def _list_row(
-    fact: dict[str, Any], label: dict[str, Any], targets: Shared, preceding: Shared, config: ReportConfig
+    tables: Tables, fact: dict[str, Any], page: dict[str, Any], profile: NDArray[np.float64] | None
 ) -> list[Any]:
-    """Cluster, size, conductance, effect, corrected p, label (four parts), searchable tokens and preceding."""
+    """Cluster, size, conductance, effect, corrected p, label (four parts), place on the map (x, y, neighbourhood,
+    region), dominant component, leading source, stability, detection score, written label."""
+    cluster, label, stability = fact["cluster"], page["label"], page["stability"]
     return [
-        fact["cluster"],
+        cluster,
         fact["size"],
-        rounded(fact["conductance"]),
-        rounded(fact["effect"]),
-        rounded(fact["p_corrected"]),
-        label["targets"],
-        label["preceding"],
-        label["sources"],
-        label["others"],
-        targets.items[: config.searchable].tolist(),
-        preceding.items[:SEARCHABLE_PRECEDING].tolist(),
+        *(rounded(fact[key]) for key in ("conductance", "effect", "p_corrected")),
+        *(label[key] for key in ("targets", "preceding", "sources", "others")),
+        *tables.places.row(cluster),
+        _dominant(profile),
+        page["sources"]["items"][0],
+        stability[0][1] if stability else None,
+        label["detection"],
+        None if page["written"] is None else page["written"]["text"],
     ]

@@ -6,14 +6,29 @@ from pathlib import Path
 # Everything the page consists of, in `cluster/report/assets`.
 PAGE = "index.html"
 ASSETS = (
-    "balmer.css",
     "icon.svg",
+    "balmer.css",
+    "views.css",
     "core.js",
+    "save.js",
     "text.js",
+    "search.js",
     "figures.js",
+    "rows.js",
+    "catalogue.js",
     "overview.js",
+    "points.js",
+    "mapview.js",
+    "maplabels.js",
+    "mapcolours.js",
+    "mapside.js",
+    "map.js",
     "list.js",
+    "members.js",
+    "clusterfigures.js",
     "cluster.js",
+    "token.js",
+    "compare.js",
     "app.js",
 )
 

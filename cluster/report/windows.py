@@ -43,15 +43,9 @@ def cut_windows(
     pieces = tokens[contexts[:, None], np.where(inside, where, 0)]
     predicted = inside & (where >= 1) & (offsets != 0)
     clusters = np.where(predicted, labels[np.where(predicted, rows[:, None] + offsets, 0)], NO_CLUSTER)
-    return [_window(*row, before) for row in zip(pieces, clusters, inside, strict=True)]
-
-
-def _window(pieces: NDArray[np.int32], clusters: NDArray[np.int32], inside: NDArray[np.bool_], before: int) -> Window:
-    start = int(np.argmax(inside))
-    kept = clusters[inside]
-    members = np.flatnonzero(kept != NO_CLUSTER)
-    return Window(
-        tokens=pieces[inside].tolist(),
-        marked=before - start,
-        neighbours=np.stack([members, kept[members]], axis=1).ravel().tolist(),
-    )
+    first, last = np.argmax(inside, axis=1), inside.shape[1] - np.argmax(inside[:, ::-1], axis=1)
+    at, column = np.nonzero(clusters != NO_CLUSTER)
+    pairs = np.stack([column - first[at], clusters[at, column]], axis=1).ravel().tolist()
+    ends = (2 * np.searchsorted(at, np.arange(len(rows) + 1))).tolist()
+    bounds = zip(pieces.tolist(), first.tolist(), last.tolist(), ends, ends[1:], strict=False)
+    return [Window(row[low:high], before - low, pairs[begin:end]) for row, low, high, begin, end in bounds]

@@ -31,11 +31,14 @@
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => balmer.figures.redraw());
 
+  /* "#cluster-12" is a cluster, "#map-12" the map around it, "#token-7" a token by its number, "#map" a view. */
+  const VIEWS = { overview: "Overview", map: "Map", clusters: "Clusters", cluster: "Cluster", token: "Token", compare: "Compare" };
+  const SHOWN = { clusters: "list" };
+
   function route() {
-    const hash = location.hash.slice(1);
-    const cluster = /^cluster-(\d+)$/.exec(hash);
-    if (cluster) return { name: "cluster", number: Number(cluster[1]), title: `Cluster ${cluster[1]}` };
-    return hash.startsWith("clusters") ? { name: "clusters", title: "Clusters" } : { name: "overview", title: "Overview" };
+    const [, name, number] = /^#([a-z]+)(?:-(\d+))?$/.exec(location.hash) ?? [];
+    if (!(name in VIEWS) || (name === "cluster" && number === undefined)) return { name: "overview", title: VIEWS.overview };
+    return { name, number: number === undefined ? undefined : Number(number), title: name === "cluster" ? `Cluster ${number}` : VIEWS[name] };
   }
 
   async function go() {
@@ -52,10 +55,16 @@
       else link.removeAttribute("aria-current");
     }
     document.body.dataset.view = name;
+    document.querySelector("nav [data-view=compare]").hidden = data.compared === null;
     const place = document.createElement("div");
+    view.leave?.();
+    view = {};
     main.replaceChildren(place);
-    view = (await balmer[name === "clusters" ? "list" : name].show(place, data, number)) ?? {};
-    if (mine !== visit) return;
+    const shown = (await balmer[SHOWN[name] ?? name].show(place, data, number)) ?? {};
+    if (mine !== visit) return shown.leave?.();
+    view = shown;
+    document.body.dataset.shown = location.hash;
+    requestAnimationFrame(() => setTimeout(() => performance.mark(`shown ${name}`)));
     if (mine > 1 && !main.contains(document.activeElement)) main.focus({ preventScroll: true });
     if (name !== "clusters") scrollTo(0, 0);
     balmer.figures.clear();
@@ -69,12 +78,12 @@
   const KEYS = {
     "/": () => { if (document.getElementById("filter")) document.getElementById("filter").focus(); else location.hash = "#clusters"; },
     j: () => view.step?.(1), k: () => view.step?.(-1), e: () => view.expand?.(),
-    g: () => { location.hash = "#overview"; }, l: () => { location.hash = "#clusters"; },
+    g: () => { location.hash = "#overview"; }, l: () => { location.hash = "#clusters"; }, m: () => { location.hash = "#map"; }, t: () => { location.hash = "#token"; },
   };
 
   addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.key === "Escape" && event.target.id === "filter") return event.target.blur();
+    if (event.key === "Escape" && event.target.matches("input")) return event.target.blur();
     if (event.target.matches("input, select, textarea")) return;
     const action = KEYS[event.key];
     if (action) { event.preventDefault(); action(); }

@@ -3,7 +3,7 @@
 const balmer = (() => {
   const arrived = new Map();
   const asked = new Map();
-  const KEPT_PAGES = 12;
+  const KEPT = 12;
 
   function register(name, value) {
     arrived.set(name, value);
@@ -22,10 +22,14 @@ const balmer = (() => {
     });
   }
 
-  /* Keep memory bounded while a reader walks through thousands of clusters. */
-  function forgetOldPages() {
-    const pages = [...asked.keys()].filter((name) => name.startsWith("clusters/"));
-    for (const name of pages.slice(0, Math.max(0, pages.length - KEPT_PAGES))) asked.delete(name);
+  /* Series of which a few files are kept: memory stays bounded while a reader walks through thousands of clusters. */
+  const PASSING = new Set(["clusters", "members", "contexts", "digest", "targets", "preceding"]);
+
+  function forgetOld(name) {
+    const series = name.split("/")[0];
+    if (!PASSING.has(series)) return;
+    const held = [...asked.keys()].filter((other) => other.startsWith(`${series}/`));
+    for (const other of held.slice(0, Math.max(0, held.length - KEPT))) asked.delete(other);
   }
 
   function load(name) {
@@ -37,7 +41,7 @@ const balmer = (() => {
       });
       answer.catch(() => asked.delete(name));
       asked.set(name, answer);
-      forgetOldPages();
+      forgetOld(name);
     }
     return asked.get(name);
   }
@@ -68,6 +72,17 @@ const balmer = (() => {
     return chunkName(series, low);
   }
 
+  /* All records under one key, which may go on into the next chunks. Every record begins with its key. */
+  async function records(series, first, key, keyOf = (record) => record[0]) {
+    const found = [];
+    let index = Math.max(0, first.findIndex((start) => start >= key) - 1);
+    if (first.length && first[first.length - 1] < key) index = first.length - 1;
+    for (; index < first.length && first[index] <= key; index++) {
+      found.push(...(await load(chunkName(series, index))).filter((record) => keyOf(record) === key));
+    }
+    return found;
+  }
+
   /* make("td", {class: "n", onclick: f}, "text", node): text always becomes a text node. */
   function make(tag, attributes = {}, ...children) {
     const element = document.createElement(tag);
@@ -88,5 +103,5 @@ const balmer = (() => {
   const signed = (value, digits = 2) => (value === null || value === undefined ? "–" : (value > 0 ? "+" : "") + fixed(value, digits));
   const short = (value) => (value === null || value === undefined ? MISSING : Number(value.toPrecision(2)).toString().replace("-", "−"));
 
-  return { register, load, loadSeries, chunkOf, plotly, make, count, fixed, percent, signed, short, MISSING };
+  return { register, load, loadSeries, chunkName, chunkOf, records, plotly, make, count, fixed, percent, signed, short, MISSING };
 })();

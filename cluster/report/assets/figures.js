@@ -6,26 +6,6 @@ balmer.figures = (() => {
 
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
-  /* A spreadsheet would run a cell that starts like a formula: text is kept text by an apostrophe. */
-  function cell(value) {
-    if (value === null || value === undefined) return "";
-    if (typeof value === "number") return String(value);
-    const text = /^[=+\-@\t\r]/.test(value) ? `'${value}` : String(value);
-    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-  }
-
-  function csv(columns) {
-    const names = Object.keys(columns);
-    const rows = names.length ? columns[names[0]].map((_, i) => names.map((name) => cell(columns[name][i])).join(",")) : [];
-    return [names.map(cell).join(","), ...rows].join("\r\n") + "\r\n";
-  }
-
-  function save(name, text) {
-    const link = make("a", { download: name, href: URL.createObjectURL(new Blob([text], { type: "text/csv" })) });
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-  }
-
   function axis(extra = {}) {
     return {
       gridcolor: colour("rule"), linecolor: colour("rule-strong"), zeroline: false, ticks: "outside", ticklen: 4,
@@ -71,7 +51,7 @@ balmer.figures = (() => {
     const one = { name, plot, describe, open, bound: false };
     const tools = make("span", { class: "tools" },
       make("button", { type: "button", class: "quiet", onclick: () => saveImage(one), "aria-label": `Save figure ${title} as PNG` }, "PNG"),
-      make("button", { type: "button", class: "quiet", onclick: () => save(`${name}.csv`, csv(columns)), "aria-label": `Save the numbers of ${title} as CSV` }, "CSV"));
+      make("button", { type: "button", class: "quiet", onclick: () => balmer.save.csv(`${name}.csv`, columns), "aria-label": `Save the numbers of ${title} as CSV` }, "CSV"));
     const heading = make("div", { class: "figure-head" }, make("h3", {}, title), tools);
     drawn.add(one);
     requestAnimationFrame(() => setTimeout(() => draw(one), 30)); /* after the words are on the screen */
@@ -80,7 +60,10 @@ balmer.figures = (() => {
 
   const absent = (title, why) => make("figure", { class: "absent" }, make("div", { class: "figure-head" }, make("h3", {}, title)), make("p", {}, why));
 
+  const watchers = new Set(); /* drawings of other kinds that follow the theme */
+
   function redraw() {
+    for (const watcher of watchers) watcher();
     for (const one of drawn) {
       if (one.plot.isConnected) draw(one);
       else drawn.delete(one);
@@ -152,5 +135,5 @@ balmer.figures = (() => {
     });
   }
 
-  return { figure, absent, redraw, clear, heatMap, colour };
+  return { figure, absent, redraw, onRedraw: (one) => watchers.add(one), offRedraw: (one) => watchers.delete(one), clear, heatMap, colour };
 })();

@@ -1,69 +1,28 @@
 "use strict";
-/* The list of clusters: sorted, filtered, and drawn only where it is looked at. */
+/* The list of clusters: sorted, filtered, searched. */
 balmer.list = (() => {
-  const { make, count, fixed } = balmer;
-  const [CLUSTER, SIZE, CONDUCTANCE, EFFECT, P, TARGETS, PRECEDING, SOURCES, OTHERS, FIND_TARGETS, FIND_PRECEDING] = Array(11).keys();
+  const { make, count, fixed, catalogue } = balmer;
+  const { AT, state } = catalogue;
+  const place = { scroll: 0, focus: 0 };
+  const FIELDS = { targets: "predicted token", preceding: "preceding token", contexts: "contexts, by expression" };
+  let latest = 0;
+  let current = null; /* the table on the page: clearing the filters makes a new one */
+
   const COLUMNS = [
-    { name: "Cluster", by: CLUSTER, falling: false, class: "n id" },
+    { name: "Cluster", by: AT.cluster, falling: false, class: "n id" },
     { name: "Tokens it gathers", by: null, class: "what" },
-    { name: "Size", by: SIZE, falling: true, class: "n size" },
-    { name: "Conductance", by: CONDUCTANCE, falling: false, class: "n cond" },
-    { name: "Support", by: EFFECT, falling: true, class: "n supp" },
+    { name: "Size", by: AT.size, falling: true, class: "n size" },
+    { name: "Conductance", by: AT.conductance, falling: false, class: "n cond" },
+    { name: "Support", by: AT.effect, falling: true, class: "n supp", title: "Effect in held-out ground truth" },
+    { name: "Label", by: AT.detection, falling: true, class: "n detect", title: "How well the label tells the cluster's tokens from others: 0.5 says nothing" },
+    { name: "Component", by: AT.component, falling: false, class: "comp", title: "The component whose mean susceptibility is largest" },
   ];
-  const state = { query: "", field: FIND_TARGETS, support: "all", by: SIZE, falling: true, scroll: 0, focus: 0 };
-  let rows = null;
-  let order = [];
-  let level = 0.05;
-
-  async function loadRows(data) {
-    level = data.support.level;
-    rows ??= await balmer.loadSeries("index", data.directory.index);
-    if (order.length === 0) arrange();
-    return rows;
-  }
-
-  const supported = (row) => row[P] !== null && row[P] < level && row[EFFECT] > 0;
-  const KINDS = {
-    all: () => true, supported, "not supported": (row) => row[P] !== null && !supported(row), "not tested": (row) => row[P] === null,
-  };
-
-  /* What is typed: \n, \t and the signs for white space mean white space; capitals make the search mind them. */
-  function pattern(query) {
-    const text = query.replaceAll("\\n", "\n").replaceAll("\\t", "\t").replaceAll("⏎", "\n").replaceAll("⇥", "\t").replaceAll("·", " ");
-    const minding = text !== text.toLowerCase();
-    return (candidate) => (minding ? candidate : candidate.toLowerCase()).includes(text);
-  }
-
-  function matching(query) {
-    if (query === "") return () => true;
-    const number = /^#(\d+)$/.exec(query.trim());
-    if (number) return (row) => row[CLUSTER] === Number(number[1]);
-    const matches = pattern(query);
-    const known = new Map();
-    const hit = (token) => {
-      if (!known.has(token)) known.set(token, matches(balmer.text.of(token)));
-      return known.get(token);
-    };
-    return (row) => row[state.field].some(hit);
-  }
-
-  /* Missing values last, whichever way; equal values by cluster. */
-  function compare(a, b) {
-    const [x, y] = [a[state.by], b[state.by]];
-    if (x === null || y === null) return (x === null) - (y === null) || a[CLUSTER] - b[CLUSTER];
-    return (state.falling ? y - x : x - y) || a[CLUSTER] - b[CLUSTER];
-  }
-
-  function arrange() {
-    const wanted = matching(state.query);
-    order = rows.filter((row) => KINDS[state.support](row) && wanted(row)).sort(compare);
-  }
 
   function supportMark(row) {
-    if (row[P] === null) return make("span", { class: "soft", title: "could not be tested on held-out ground truth" }, "–");
-    const words = supported(row) ? "supported" : "not supported";
-    return make("span", { class: supported(row) ? "yes" : "no", title: `${words}, corrected p ${row[P]}` },
-      make("span", { class: "sign", role: "img", "aria-label": words }, supported(row) ? "●" : "○"), fixed(row[EFFECT], 2));
+    if (row[AT.p] === null) return make("span", { class: "soft", title: "could not be tested on held-out ground truth" }, "–");
+    const words = catalogue.supported(row) ? "supported" : "not supported";
+    return make("span", { class: catalogue.supported(row) ? "yes" : "no", title: `${words}, corrected p ${row[AT.p]}` },
+      make("span", { class: "sign", role: "img", "aria-label": words }, catalogue.supported(row) ? "●" : "○"), fixed(row[AT.effect], 2));
   }
 
   function bar(share) {
@@ -72,112 +31,111 @@ balmer.list = (() => {
     return make("span", { class: "bar-cell", "aria-hidden": "true" }, inner);
   }
 
-  function line(row, index, { smallest, largest }) {
-    const cell = (column, ...children) => make("span", { role: "cell", class: COLUMNS[column].class }, ...children);
-    const link = make("a", { href: `#cluster-${row[CLUSTER]}`, class: "row", role: "row", "aria-rowindex": index + 2, "data-index": index },
-      cell(0, String(row[CLUSTER])),
-      cell(1, balmer.text.label({ targets: row[TARGETS], preceding: row[PRECEDING], sources: row[SOURCES], others: row[OTHERS] })),
-      cell(2, bar(Math.log(row[SIZE] / smallest) / Math.log(Math.max(2, largest / smallest))), count(row[SIZE])),
-      cell(3, fixed(row[CONDUCTANCE])),
-      cell(4, supportMark(row)));
-    link.style.setProperty("top", `calc(${index} * var(--row))`);
-    return link;
+  /* Clusters that what is typed asks for, or null for all; undefined where a later question overtook this one. */
+  async function asked(data, say) {
+    const mine = ++latest;
+    const query = state.query;
+    if (query === "") return null;
+    const number = /^#(\d+)$/.exec(query.trim());
+    if (number) return new Set([Number(number[1])]);
+    if (state.field !== "contexts") {
+      const found = new Set((await balmer.search.clustersOf(state.field, data.directory[state.field], balmer.search.tokens(query))).keys());
+      return mine === latest ? found : undefined;
+    }
+    let expression;
+    try { expression = new RegExp(query, "u"); } catch (error) { say(`Not a regular expression: ${error.message}`); return undefined; }
+    const found = await balmer.search.contexts(data.directory.digest, expression, (done, of, so) => {
+      if (mine === latest) say(`searching… ${Math.round((100 * done) / of)}%, ${count(so.size)} found`);
+      return mine === latest;
+    });
+    return mine === latest ? found ?? undefined : undefined;
   }
 
-  function header(update) {
-    return make("div", { class: "row head", role: "row", "aria-rowindex": 1 }, ...COLUMNS.map(({ name, by, falling, class: kind }) => {
-      if (by === null) return make("span", { role: "columnheader", class: kind }, name);
-      const current = state.by === by;
-      const turn = () => {
-        if (state.by === by) state.falling = !state.falling;
-        else Object.assign(state, { by, falling });
-        update({ sorted: true });
-      };
-      return make("span", { role: "columnheader", class: kind, "aria-sort": current ? (state.falling ? "descending" : "ascending") : "none" },
-        make("button", { type: "button", class: "sort", onclick: turn }, make("span", { class: "arrow", "aria-hidden": "true" }, current ? (state.falling ? "↓" : "↑") : ""), name));
-    }));
+  function choice(name, words, options, value, change) {
+    const select = make("select", { "aria-label": words, onchange: (event) => change(event.target.value) },
+      ...options.map(([option, text]) => make("option", { value: option }, text)));
+    select.value = value;
+    select.id = `filter-${name}`;
+    return select;
   }
 
-  function controls(update) {
-    const search = make("input", { type: "search", id: "filter", placeholder: "token text, or #12", "aria-label": "Filter clusters by token text", spellcheck: "false", autocomplete: "off",
-      oninput: (event) => { state.query = event.target.value; update({}); } });
+  function number(name, words, change) {
+    const field = make("input", { type: "number", min: 0, step: "any", class: "number", id: `filter-${name}`, placeholder: words, "aria-label": words, oninput: (event) => change(event.target.value) });
+    field.value = state.filters[name];
+    return field;
+  }
+
+  function filters(data, update) {
+    const set = (name) => (value) => { state.filters[name] = value; update(); };
+    const layers = catalogue.common(catalogue.layerOf, 400).map(([layer]) => layer).sort((a, b) => (typeof a === "number") - (typeof b === "number") || (a > b ? 1 : -1));
+    const sources = catalogue.common((row) => row[AT.source], 60);
+    return make("div", { class: "controls filters" },
+      choice("support", "Support", Object.keys(catalogue.SUPPORT).map((name) => [name, name === "all" ? "any support" : name]), state.filters.support, set("support")),
+      number("smallest", "size from", set("smallest")), number("largest", "size to", set("largest")), number("conductance", "conductance to", set("conductance")),
+      data.stability ? number("stability", "stability from", set("stability")) : null,
+      layers.length ? choice("layer", "Dominant layer", [["", "any layer"], ...layers.map((layer) => [String(layer), typeof layer === "number" ? `layer ${layer}` : layer])], state.filters.layer, set("layer")) : null,
+      choice("source", "Leading source", [["", "any source"], ...sources.map(([name, own]) => [name, `${name.slice(0, 48)} (${count(own)})`])], state.filters.source, set("source")));
+  }
+
+  function controls(data, update) {
+    const search = make("input", { type: "search", id: "filter", "aria-label": "Search clusters", spellcheck: "false", autocomplete: "off",
+      oninput: (event) => { state.query = event.target.value; update(state.field === "contexts" ? 350 : 60); } });
+    const hint = () => { search.placeholder = state.field === "contexts" ? "self\\.\\w+ = None" : "token text, or #12"; };
     search.value = state.query;
-    const field = make("select", { "aria-label": "Where to search", onchange: (event) => { state.field = Number(event.target.value); update({}); } },
-      make("option", { value: FIND_TARGETS }, "predicted token"), make("option", { value: FIND_PRECEDING }, "preceding token"));
-    field.value = String(state.field);
-    const kind = make("select", { "aria-label": "Support", onchange: (event) => { state.support = event.target.value; update({}); } },
-      ...Object.keys(KINDS).map((name) => make("option", { value: name }, name === "all" ? "any support" : name)));
-    kind.value = state.support;
-    return make("div", { class: "controls" }, search, field, kind, make("output", { "aria-live": "polite", class: "soft", id: "matches" }));
+    hint();
+    const field = choice("field", "Where to search", Object.entries(FIELDS), state.field, (value) => { state.field = value; hint(); update(); });
+    const chosen = state.only === null ? null : make("button", { type: "button", class: "quiet", onclick: (event) => { state.only = null; event.target.remove(); update(); } }, `${count(state.only.size)} chosen on the map ×`);
+    return make("div", { class: "controls" }, search, field, chosen,
+      make("button", { type: "button", class: "quiet", onclick: () => { Object.assign(state, { query: "", only: null, filters: { ...catalogue.FILTERS } }); show.again(); } }, "Clear"),
+      make("button", { type: "button", class: "quiet", onclick: saveList, "aria-label": "Save the list as CSV" }, "CSV"),
+      make("output", { "aria-live": "polite", class: "soft", id: "matches" }));
+  }
+
+  function saveList() {
+    const rows = catalogue.ordered();
+    balmer.save.csv("clusters.csv", {
+      cluster: rows.map((row) => row[0]), label: rows.map(catalogue.words), size: rows.map((row) => row[AT.size]), conductance: rows.map((row) => row[AT.conductance]),
+      effect: rows.map((row) => row[AT.effect]), p_corrected: rows.map((row) => row[AT.p]), stability: rows.map((row) => row[AT.stability]), detection: rows.map((row) => row[AT.detection]),
+      component: rows.map(catalogue.componentName), source: rows.map((row) => row[AT.source]), x: rows.map((row) => row[AT.x]), y: rows.map((row) => row[AT.y]),
+    });
+  }
+
+  function cells(row, { smallest, largest }) {
+    return [String(row[0]), catalogue.label(row), [bar(Math.log(row[AT.size] / smallest) / Math.log(Math.max(2, largest / smallest))), count(row[AT.size])],
+      fixed(row[AT.conductance]), supportMark(row), row[AT.detection] === null ? "–" : fixed(row[AT.detection], 2), catalogue.componentName(row) ?? "–"];
   }
 
   async function show(main, data) {
-    await balmer.text.loadVocabulary(data.directory.vocabulary);
-    await loadRows(data);
-    const range = rows.reduce(({ smallest, largest }, row) => ({ smallest: Math.min(smallest, row[SIZE]), largest: Math.max(largest, row[SIZE]) }), { smallest: Infinity, largest: 0 });
-    const space = make("div", { class: "space", role: "rowgroup" });
-    const top = make("div", { role: "rowgroup", class: "head-place" });
-    const view = make("div", { class: "rows" }, top, space);
-    const table = make("div", { class: "grid", role: "table", "aria-label": "Clusters" }, view);
-
-    function paint() {
-      const height = parseFloat(getComputedStyle(view).getPropertyValue("--row"));
-      const first = Math.max(0, Math.floor(view.scrollTop / height) - 8);
-      const last = Math.min(order.length, Math.ceil((view.scrollTop + view.clientHeight) / height) + 8);
-      const active = document.activeElement?.dataset?.index;
-      space.replaceChildren(...order.slice(first, last).map((row, i) => line(row, first + i, range)));
-      if (active !== undefined) space.querySelector(`[data-index="${active}"]`)?.focus({ preventScroll: true });
-    }
-
-    function update({ sorted = false, keep = false }) {
-      arrange();
-      top.replaceChildren(header(update));
-      if (sorted) top.querySelector("[aria-sort$=ending] button")?.focus();
-      table.setAttribute("aria-rowcount", order.length + 1);
-      main.querySelector("#matches").textContent = order.length === rows.length ? `${count(rows.length)} clusters` : `${count(order.length)} of ${count(rows.length)} clusters`;
-      space.style.setProperty("height", `calc(${order.length} * var(--row))`);
-      if (!keep) view.scrollTop = 0;
-      paint();
-      if (order.length === 0) space.append(make("p", { class: "soft none" }, "No cluster matches."));
-    }
-
-    main.replaceChildren(
-      make("h1", {}, "Clusters"), controls(update),
-      make("p", { class: "soft hint" }, `The filter reads the ${count(data.searchable)} most frequent predicted tokens of every cluster. A leading space counts; \\n and \\t stand for line break and tab; capitals are minded when typed.`),
-      table);
-    update({ keep: true });
-    view.scrollTop = state.scroll;
-    paint();
-    let waiting = false;
-    view.addEventListener("scroll", () => {
-      state.scroll = view.scrollTop;
-      if (!waiting) requestAnimationFrame(() => { waiting = false; paint(); });
-      waiting = true;
+    const rows = await catalogue.load(data);
+    const range = rows.reduce(({ smallest, largest }, row) => ({ smallest: Math.min(smallest, row[AT.size]), largest: Math.max(largest, row[AT.size]) }), { smallest: Infinity, largest: 0 });
+    const say = (text) => { const place = main.querySelector("#matches"); if (place) place.textContent = text; };
+    let found = null;
+    let timer = 0;
+    const table = balmer.rows.table({
+      label: "Clusters", columns: COLUMNS, href: (row) => `#cluster-${row[0]}`, line: (row) => cells(row, range),
+      state: Object.defineProperties(place, { by: { get: () => state.by, set: (by) => { state.by = by; }, configurable: true }, falling: { get: () => state.falling, set: (falling) => { state.falling = falling; }, configurable: true } }),
+      onSort: () => table.show(catalogue.arrange(found)),
     });
-    new ResizeObserver(paint).observe(view);
-    view.addEventListener("focusin", (event) => { const index = event.target.closest("[data-index]")?.dataset.index; if (index !== undefined) state.focus = Number(index); });
-    return { step: (by) => step(view, space, by) };
+
+    async function refresh(keep) {
+      const answer = await asked(data, say);
+      if (answer === undefined) return;
+      found = answer;
+      const order = catalogue.arrange(found);
+      say(order.length === rows.length ? `${count(rows.length)} clusters` : `${count(order.length)} of ${count(rows.length)} clusters`);
+      table.show(order, { keep });
+    }
+
+    const update = (delay = 0) => { clearTimeout(timer); timer = setTimeout(() => refresh(false), delay); };
+    current = table;
+    show.again = () => show(main, data);
+    main.replaceChildren(
+      make("h1", {}, "Clusters"), controls(data, update), filters(data, update),
+      make("p", { class: "soft hint" }, `A leading space counts; \\n and \\t stand for line break and tab; capitals are minded when typed. Expressions read ${count(data.digest)} contexts of every cluster.`),
+      table.element);
+    await refresh(true);
+    return { step: (by) => current.step(by) };
   }
 
-  /* Move the keyboard's place by some rows, scrolling as needed. */
-  function step(view, space, by) {
-    const inside = space.contains(document.activeElement);
-    const index = Math.min(order.length - 1, Math.max(0, inside ? state.focus + by : state.focus));
-    if (order.length === 0) return;
-    const height = parseFloat(getComputedStyle(view).getPropertyValue("--row"));
-    if (index * height < view.scrollTop) view.scrollTop = index * height;
-    if ((index + 2) * height > view.scrollTop + view.clientHeight) view.scrollTop = (index + 2) * height - view.clientHeight;
-    state.focus = index;
-    requestAnimationFrame(() => requestAnimationFrame(() => space.querySelector(`[data-index="${index}"]`)?.focus({ preventScroll: true })));
-  }
-
-  /* The clusters before and after one, in the order of the list. */
-  async function around(data, cluster) {
-    await loadRows(data);
-    const known = order.some((row) => row[CLUSTER] === cluster) ? order : rows;
-    const at = known.findIndex((row) => row[CLUSTER] === cluster);
-    return { before: known[at - 1]?.[CLUSTER] ?? null, after: known[at + 1]?.[CLUSTER] ?? null, at: at + 1, of: known.length };
-  }
-
-  return { show, around };
+  return { show };
 })();

@@ -78,6 +78,37 @@ balmer.overview = (() => {
     });
   }
 
+  function explainedFigure(table) {
+    const title = "Explained variance";
+    if (!table) return balmer.figures.absent(title, "Not measured in this run.");
+    let sum = 0;
+    const cumulative = table.explained.map((value) => (sum += value ?? 0));
+    return balmer.figures.figure({
+      name: "explained", title, caption: "Share of the variance of the standardised susceptibilities on each principal component, and the sum up to it.",
+      columns: { pc: table.pc, explained: table.explained, cumulative },
+      describe: (colour) => ({
+        traces: [
+          { name: "each", type: "bar", x: table.pc, y: table.explained, marker: { color: colour("blue") } },
+          { name: "sum", x: table.pc, y: cumulative, mode: "lines", line: { color: colour("ink-soft"), width: 1.4, dash: "dash" } },
+        ],
+        layout: { bargap: 0.3, xaxis: { title: "principal component" }, yaxis: { title: "share of variance", range: [0, 1.02] } },
+      }),
+    });
+  }
+
+  function chainsFigure(table) {
+    const title = "Chains by component";
+    if (!table?.rhat || !table.ess) return balmer.figures.absent(title, "Not recorded in this run.");
+    return balmer.figures.figure({
+      name: "chains", title, caption: "R-hat (1 where chains agree) against effective sample size, one dot for each component. Name and reliability on pointing.",
+      columns: table,
+      describe: (colour) => ({
+        traces: [{ name: "component", x: table.ess, y: table.rhat, mode: "markers", marker: { color: colour("blue"), size: 7, opacity: 0.75 }, text: table.component, customdata: table.reliability ?? [], hovertemplate: "%{text}<br>ESS %{x:.1f}, R-hat %{y:.3f}<br>reliability %{customdata:.2f}<extra></extra>" }],
+        layout: { showlegend: false, xaxis: { title: "effective sample size", type: "log" }, yaxis: { title: "R-hat" } },
+      }),
+    });
+  }
+
   function leakageFigure(table, metric, title) {
     const at = table ? table.metric.flatMap((name, i) => (name === metric ? [i] : [])) : [];
     if (!at.length) return balmer.figures.absent(title, "Not measured in this run.");
@@ -152,7 +183,7 @@ balmer.overview = (() => {
   }
 
   async function show(main, data) {
-    await balmer.text.loadVocabulary(data.directory.vocabulary);
+    balmer.text.know(data.words);
     main.replaceChildren(
       make("h1", {}, data.run.model ? `Clusters of ${data.run.model}` : "Clusters of a language model"),
       keys(data),
@@ -167,7 +198,8 @@ balmer.overview = (() => {
     const figures = await balmer.load("figures");
     main.querySelector(".figures")?.append(
       sweepFigure(figures, data.clusters.max_conductance), accuracyFigure(figures.accuracy),
-      leakageFigure(figures.leakage, "cka", "Leakage by layer: CKA"), leakageFigure(figures.leakage, "jaccard", "Leakage by layer: neighbours"));
+      leakageFigure(figures.leakage, "cka", "Leakage by layer: CKA"), leakageFigure(figures.leakage, "jaccard", "Leakage by layer: neighbours"),
+      explainedFigure(figures.accuracy), chainsFigure(figures.chains));
   }
 
   return { show };

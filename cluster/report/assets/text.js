@@ -2,7 +2,9 @@
 /* Corpus text as text nodes. White space is shown where it matters, and characters that would act are spelled out. */
 balmer.text = (() => {
   const { make } = balmer;
-  let texts = new Map();
+  const texts = new Map();
+  const uses = new Map();
+  let whole = null;
   const LONGEST_CHIP = 48;
   const LONGEST_PIECE = 400;
 
@@ -10,9 +12,17 @@ balmer.text = (() => {
   const ACTING = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/;
   const GLYPHS = { " ": "·", "\n": "⏎", "\t": "⇥", "\u00a0": "⍽" };
 
-  async function loadVocabulary(first) {
-    if (texts.size === 0) texts = new Map(await balmer.loadSeries("vocabulary", first));
-    return texts;
+  function loadVocabulary(first) {
+    whole ??= balmer.loadSeries("vocabulary", first).then((entries) => {
+      for (const [token, text, count] of entries) { texts.set(token, text); uses.set(token, count); }
+      return texts;
+    });
+    return whole;
+  }
+
+  /* A few words that arrive before the vocabulary does. */
+  function know(words) {
+    for (const [token, text] of words) texts.set(token, text);
   }
 
   const of = (token) => texts.get(token) ?? `⟨${token}⟩`;
@@ -47,7 +57,8 @@ balmer.text = (() => {
   }
 
   /* A label: what the cluster predicts, after what, and in which source. */
-  function label({ targets, preceding, sources, others }) {
+  function label({ targets, preceding, sources, others, written = null }) {
+    if (written !== null) return append(make("span", { class: "label written-label" }), clipped(written, 120));
     const parts = make("span", { class: "label" }, ...targets.map(chip));
     if (others) parts.append(make("span", { class: "word" }, `or ${balmer.count(others)} other${others === 1 ? "" : "s"}`));
     if (preceding.length) parts.append(make("span", { class: "word" }, "after"), ...preceding.map(chip));
@@ -83,5 +94,22 @@ balmer.text = (() => {
     return pre;
   }
 
-  return { loadVocabulary, of, chip, label, named, aligned, written };
+  /* One short line: a few tokens before, the token, a few after. */
+  function brief([marked, ...tokens]) {
+    const line = make("bdi", { class: "brief" });
+    tokens.forEach((token, i) => append(i === marked ? line.appendChild(make("mark")) : line, clipped(of(token), LONGEST_CHIP), { spaces: i === marked }));
+    return line;
+  }
+
+  /* What the same tokens are as one string, for search and for files. */
+  const plain = (tokens) => tokens.map(of).join("");
+
+  /* A label as words alone, for files, titles and screen readers. */
+  function words({ targets, preceding, sources, others }) {
+    const quoted = (tokens) => tokens.map((token) => `“${of(token).replaceAll("\n", "⏎").replaceAll("\t", "⇥")}”`).join(" or ");
+    const rest = others ? ` or ${balmer.count(others)} other${others === 1 ? "" : "s"}` : "";
+    return `${quoted(targets)}${rest}${preceding.length ? ` after ${quoted(preceding)}` : ""}${sources.length ? ` in ${sources[0]}` : ""}`;
+  }
+
+  return { loadVocabulary, know, of, usesOf: (token) => uses.get(token) ?? 0, all: () => texts, chip, label, named, aligned, written, brief, plain, words };
 })();

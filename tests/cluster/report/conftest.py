@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from scale.store import Manifest, write_array, write_manifest, write_table
+from scale.store import Manifest, write_array, write_manifest, write_shard, write_table
 
 STAGES = ("corpus", "chi", "taps", "aux", "upsampled", "clusters", "leakage")
 PIECES = re.compile(r"\n[ \t]*| ?\w+| ?[^\w\s]|\s")
@@ -242,6 +242,10 @@ def make_run(
     _write(folder, "chi", {}, {"components": components})
     _write(folder, "taps", {"layers": list(range(layers)), "width": 8}, {})
     _write(folder, "aux", {}, {"accuracy": _accuracy(pcs)})
+    centres = rng.normal(0, 2, (max(1, count), pcs))
+    coordinates = np.where(labels[:, None] >= 0, centres[labels], 0) + rng.normal(0, 0.5, (len(rows), pcs))
+    for shard, part in enumerate(np.array_split(coordinates.astype(np.float32), 3)):
+        write_shard(folder / "upsampled", f"{shard:05d}", {"coordinates": part})
     _write(folder, "upsampled", {}, {"rows": rows})
     _write(
         folder,
@@ -273,7 +277,7 @@ def made_run(tmp_path_factory: pytest.TempPathFactory) -> MadeRun:
     return make_run(tmp_path_factory.mktemp("made_run"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run_maker() -> Callable[..., MadeRun]:
     """The maker itself, for runs that a test wants to change."""
     return make_run

@@ -78,7 +78,9 @@ def test_no_data_file_exceeds_the_limit_or_holds_markup(report: Path) -> None:
 
 
 def test_hostile_text_survives_as_text(made_run: Any, report: Path) -> None:
-    vocabulary = dict(read_series(report, "vocabulary"))
+    entries = read_series(report, "vocabulary")
+    vocabulary = {token: text for token, text, _ in entries}
+    assert {token: uses for token, _, uses in entries if uses} == Counter(made_run.rows["token"].to_list())
     assert [vocabulary[i] for i in range(len(vocabulary))] == made_run.vocabulary
     assert {" 🎉", " \x00", "\u2028", " \u202e", "<"} <= set(vocabulary.values())
 
