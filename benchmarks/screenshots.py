@@ -47,7 +47,7 @@ def look(page: Any, report: Path, view: str) -> None:
 
 def take(report: Path, out: Path, cluster: int, token: int | None, quality: int) -> list[Path]:
     """Every view in both colours, and the cluster on a phone."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import ViewportSize, sync_playwright
 
     taken = []
     with sync_playwright() as playwright:
@@ -55,7 +55,11 @@ def take(report: Path, out: Path, cluster: int, token: int | None, quality: int)
         for colours in ("light", "dark"):
             for name, view in (*views(cluster, token).items(), ("phone", f"cluster-{cluster}")):
                 viewport = PHONE if name == "phone" else WIDE
-                context = browser.new_context(viewport=viewport, device_scale_factor=1.5, color_scheme=colours)
+                context = browser.new_context(
+                    viewport=ViewportSize(width=viewport["width"], height=viewport["height"]),
+                    device_scale_factor=1.5,
+                    color_scheme=colours,
+                )
                 page = context.new_page()
                 look(page, report, view)
                 taken.append(out / f"report-{name}-{colours}.webp")

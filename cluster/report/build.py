@@ -11,7 +11,7 @@ from cluster.report.contexts import write_contexts
 from cluster.report.extras import read_stability, read_written
 from cluster.report.figures import figure_data
 from cluster.report.folds import count_folds
-from cluster.report.headline import findings, headline, name_cluster
+from cluster.report.headline import findings, headline, name_cluster, on_the_page
 from cluster.report.inputs import Inputs, Vocabulary, open_inputs, read_sources, read_vocabulary
 from cluster.report.members import count_background
 from cluster.report.overview import (
@@ -56,15 +56,16 @@ def build(inputs: Mapping[str, Path], folder: Path, config: ReportConfig) -> dic
     overview["compared"] = compare(run, tables, config, folder, directory)
     leakage = describe_leakage(run)
     named = [(row[0], _name(row, vocabulary), row[1]) for row in starters[:NAMED]]
+    found = findings(overview, leakage)
     overview |= {
         "leakage": {"status": leakage.status, "sentence": leakage.sentence},
-        "findings": findings(overview, leakage),
+        "findings": on_the_page(found, leakage),
         "starters": starters,
         "words": _words(starters, vocabulary),
         "directory": directory,
     }
     write_script(folder, "overview", overview, limit)
-    return _facts(overview, headline(overview["findings"], named))
+    return _facts(overview, headline(found, named))
 
 
 def _open_tables(run: Inputs, vocabulary: Vocabulary, config: ReportConfig) -> Tables:

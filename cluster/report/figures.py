@@ -7,6 +7,7 @@ import polars as pl
 
 from cluster.report.inputs import Inputs
 from cluster.report.numbers import rounded_list
+from cluster.report.verdict import PUBLISHED
 
 ACCURACY = ("pc", "explained", "pearson", "pearson_low", "pearson_high", "ridge_pearson", "ceiling", "pearson_shared")
 
@@ -20,12 +21,18 @@ def figure_data(inputs: Inputs, clusters: pl.DataFrame, points: int) -> dict[str
     components = inputs.optional("chi", "components")
     return {
         "accuracy": None if accuracy is None else _columns(accuracy.select(ACCURACY).sort("pc").collect()),
-        "leakage": None if leakage is None else _columns(leakage.sort("metric", "versus", "layer").collect()),
+        "leakage": None if leakage is None else _leakage(leakage),
         "chains": None if components is None else _chains(components.collect()),
         "clusters": thinned(clusters.select("cluster", "size", "conductance"), points),
         "rejected": _sweeps(inputs, "sweeps", points),
         "null": _sweeps(inputs, "null", points),
     }
+
+
+def _leakage(table: pl.LazyFrame) -> dict[str, list[Any]]:
+    """The published metrics: of activations, layer by layer."""
+    own = table.filter(pl.col("input") == PUBLISHED).drop("input")
+    return _columns(own.sort("metric", "versus", "layer").collect())
 
 
 def _chains(components: pl.DataFrame) -> dict[str, list[Any]]:

@@ -32,6 +32,13 @@ def findings(overview: dict[str, Any], leakage: Verdict) -> list[list[str]]:
     ]
 
 
+def on_the_page(found: list[list[str]], leakage: Verdict) -> list[list[str]]:
+    """With what leakage of the further inputs there is, after that of the first."""
+    further = [[f"Leakage of {name}", sentence] for name, sentence in leakage.further.items()]
+    after = 1 + next(index for index, (topic, _) in enumerate(found) if topic == "Leakage")
+    return [*found[:after], *further, *found[after:]]
+
+
 def headline(found: list[list[str]], examples: list[tuple[int, str, int]]) -> list[str]:
     """The sentences, with a line of examples after the first. `examples`: cluster, label and size of a few clusters."""
     first, *rest = [sentence for _, sentence in found]

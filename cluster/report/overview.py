@@ -96,9 +96,7 @@ def describe_support(clusters: pl.DataFrame, level: float) -> dict[str, Any]:
 
 def describe_leakage(inputs: Inputs) -> Verdict:
     """The verdict on leakage."""
-    lazy = inputs.optional("leakage", "leakage")
-    rows = None if lazy is None else lazy.collect().with_columns(pl.col(pl.Float64).fill_nan(None)).to_dicts()
-    return leakage_verdict(rows)
+    return leakage_verdict(inputs.facts.get("leakage", {}).get("verdict"))
 
 
 def _range(column: pl.Expr) -> tuple[pl.Expr, pl.Expr, pl.Expr]:

@@ -12,6 +12,7 @@ import pytest
 
 from scale.store import Manifest, write_array, write_manifest, write_shard, write_table
 
+INPUTS = ("activations", "gradients")
 STAGES = ("corpus", "chi", "taps", "aux", "upsampled", "clusters", "leakage")
 PIECES = re.compile(r"\n[ \t]*| ?\w+| ?[^\w\s]|\s")
 HOSTILE = (
@@ -150,6 +151,7 @@ def _leakage(layers: int) -> pl.DataFrame:
                 found.append(
                     {"layer": layer, "metric": metric, "versus": versus, "value": v, "low": v * 0.9, "high": v * 1.1}
                 )
+    found = [{"input": name, **row} for name in INPUTS for row in found]
     return pl.DataFrame(found).cast({"layer": pl.Int32})
 
 
@@ -261,7 +263,7 @@ def make_run(
     _write(
         folder,
         "leakage",
-        {},
+        {"verdict": {name: {"status": "visible", "sentence": f"Leakage of {name}."} for name in INPUTS}},
         {
             "leakage": _leakage(layers),
             "support": support.filter(pl.col("cluster") % 7 != 6),

@@ -176,7 +176,7 @@ def test_the_headline_says_what_was_found(made_run: Any, tmp_path: Path) -> None
     assert lines[0].startswith(f"{facts['clusters']} clusters found, holding ")
     assert "about 0.4" in lines[0]
     assert "0.585 over 12 PCs, 76% of the noise ceiling" in lines[2]
-    assert "Leakage is visible" in lines[3]
+    assert "Leakage of activations" in lines[3]
     assert all(line.isprintable() for line in lines)
 
 
