@@ -13,8 +13,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-WIDE = {"width": 1280, "height": 820}
-PHONE = {"width": 390, "height": 800}
+WIDE: Any = {"width": 1280, "height": 820}
+PHONE: Any = {"width": 390, "height": 800}
 SETTLED = "body[data-shown]:not(:has([data-waiting]))"
 
 
