@@ -11,15 +11,17 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from multiprocessing import get_context
+from multiprocessing import forkserver, get_context
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from balmer.stages import STAGES
 
 #: Threads are started in the forked process alone; with one there are none to start.
-ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")}
+ONE_THREAD = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
 MODULES = ["balmer.cli", "balmer.runner", "transformers.models.gpt_neox.modeling_gpt_neox", "lightning.pytorch"]
 #: Version of the kernel's interface, and the capabilities that let root through whatever a file's mode says.
 CAPABILITIES, DAC_OVERRIDE, DAC_READ_SEARCH = 0x20080522, 1, 2
@@ -67,9 +69,12 @@ def call(
     function: Callable[..., Any], *arguments: Any, said: Path, before: Callable[[], None] = nothing
 ) -> ForkServerProcess:
     """Call a function in a new process."""
-    os.environ.update(ONE_THREAD)  # read by the server, which the first call starts
     context = get_context("forkserver")
     context.set_forkserver_preload([*MODULES, *(stage.maker for stage in STAGES)])
+    with pytest.MonkeyPatch.context() as only_there:  # the server keeps the environment that it is started in
+        for name in ONE_THREAD:
+            only_there.setenv(name, "1")
+        forkserver.ensure_running()
     process = context.Process(target=in_new_process, args=(function, arguments, said, before))
     process.start()
     return process
