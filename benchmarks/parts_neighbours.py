@@ -53,7 +53,7 @@ def in_other_documents(
     found = []
     for start in range(0, len(queries), QUERY_BLOCK):
         block = slice(start, start + QUERY_BLOCK)
-        near = knn(points, k + longest, queries=asking[block], exact=True).neighbours
+        near = knn(points, k + longest, queries=asking[block], search="exact").neighbours
         own = documents[near] == documents[queries[block]][:, None]
         order = np.argsort(own, axis=1, kind="stable")[:, :k]  # the others first, nearest first
         found.append(np.take_along_axis(near, order, axis=1))

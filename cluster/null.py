@@ -16,8 +16,8 @@ import polars as pl
 
 from cluster.commits import search_graph
 from cluster.config import ClusterConfig
-from cluster.graph import graph_from_neighbours
-from cluster.neighbours import knn
+from cluster.graph import graph_arrays
+from cluster.neighbours import Finder, Found, Search, find_neighbours
 from cluster.walkgraph import WalkGraph
 from cluster.walks import Walks
 from cluster.walkstate import Vector
@@ -101,13 +101,16 @@ class LowerTail:
         return self.edge - self.excess * float(np.log(self.count / below))
 
 
-def null_graph(points: int, dimensions: int, config: ClusterConfig) -> WalkGraph:
+def null_graph(points: int, dimensions: int, config: ClusterConfig, finder: Finder = find_neighbours) -> WalkGraph:
     """The neighbour graph of a standard normal of this many points."""
     normal = np.random.default_rng([config.seed, points, dimensions])
-    distances, neighbours, _ = knn(
-        normal.standard_normal((points, dimensions), dtype=np.float32), config.k, recall=config.recall
-    )
-    return WalkGraph.from_matrix(graph_from_neighbours(distances, neighbours, weights=config.weights))
+    vectors = normal.standard_normal((points, dimensions), dtype=np.float32)
+    return walk_graph(finder(vectors, config.k, Search.of(config)), config)
+
+
+def walk_graph(found: Found, config: ClusterConfig) -> WalkGraph:
+    """The graph of neighbours that were found."""
+    return WalkGraph.from_arrays(*graph_arrays(found.distances, found.neighbours, config.weights))
 
 
 def search_null(graph: WalkGraph, config: ClusterConfig, walker: Walks) -> Null:

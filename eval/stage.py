@@ -94,13 +94,13 @@ def leakage_rows(heldout: Heldout, config: LeakageConfig, work: Workspace) -> li
     permutation = np.random.default_rng(config.seed).permutation(len(heldout.documents))
     k = min(config.k, len(heldout.documents) - 1)
     sides = {"truth": heldout.truth, "prediction": heldout.predicted, "permuted": heldout.predicted[permutation]}
-    near = {side: knn(values, k, exact=True).neighbours for side, values in sides.items() if side != "permuted"}
+    near = {side: knn(values, k, search="exact").neighbours for side, values in sides.items() if side != "permuted"}
     near["permuted"] = permute_rows(near["prediction"], permutation)
     groups = document_groups(heldout.documents, min(config.groups, len(np.unique(heldout.documents))), seed=config.seed)
     rows = []
     with work.progress.task("layers", total=len(heldout.activations)) as task:
         for layer, activations in heldout.activations.items():
-            own = knn(activations, k, exact=True).neighbours
+            own = knn(activations, k, search="exact").neighbours
             for side, values in sides.items():
                 sums = GroupedCKA(activations.shape[1], values.shape[1], int(groups.max()) + 1)
                 cka = sums.update(activations, values, groups).result(level=config.level).cka
