@@ -101,9 +101,16 @@ class QuantisedIndex:
         return np.arange(self._points)
 
     def candidates(self, vectors: Array, count: int) -> npt.NDArray[np.int64]:
-        self._index.nprobe = self.opened
+        return self._search(_even(vectors, self._width), count, self.opened)
+
+    def _search(self, vectors: Array, count: int, opened: int) -> npt.NDArray[np.int64]:
+        """Where the lists opened hold fewer than `count` points, more are."""
+        self._index.nprobe = opened
         wanted = min(CODES_PER_NEIGHBOUR * count, self._points)
-        found: npt.NDArray[np.int64] = self._index.search(_even(vectors, self._width), wanted)[1]
+        found: npt.NDArray[np.int64] = self._index.search(vectors, wanted)[1]
+        short = np.flatnonzero((found >= 0).sum(axis=1) < count)
+        if len(short) and opened < len(self):
+            found[short] = self._search(vectors[short], count, min(2 * opened, len(self)))
         return found
 
     def wider(self, opened: int) -> QuantisedIndex:

@@ -6,7 +6,7 @@ import pytest
 
 from cluster import neighbours as module
 from cluster.config import Method
-from cluster.indexes import ListIndex, read_index
+from cluster.indexes import ListIndex, QuantisedIndex, read_index
 from cluster.neighbours import Search, knn, prepare, search_blocks
 from scale.errors import UserError
 
@@ -111,15 +111,16 @@ def test_a_recall_out_of_reach_is_refused() -> None:
         prepare(X, X, rows, 10, Search("lists", 0.9, probes=2))
 
 
-def test_lists_too_short_are_followed_by_others() -> None:
+@pytest.mark.parametrize("kind", [ListIndex, QuantisedIndex])
+def test_lists_too_short_are_followed_by_others(kind: type[ListIndex] | type[QuantisedIndex]) -> None:
     """Of 60 groups of 20 points, so that most lists near a point hold no 30 others."""
     rng = np.random.default_rng(4)
     X = np.repeat(rng.standard_normal((60, 6)) * 10, 20, axis=0).astype(np.float32)
     X += rng.standard_normal(X.shape).astype(np.float32) * 0.01
     rows = np.arange(len(X))
-    index = ListIndex.of(X, 60, 0)
-    assert np.mean(np.diff(index.lists.bounds) < 30) > 0.8
-    distances, neighbours = search_blocks(index, X, X, rows, 30)
+    lists = ListIndex.of(X, 60, 0).lists
+    assert np.mean(np.diff(lists.bounds) < 30) > 0.8
+    distances, neighbours = search_blocks(kind.of(X, 60, 0), X, X, rows, 30)
     assert np.isfinite(distances).all()
     assert (neighbours[:, :19] // 20 == rows[:, None] // 20).all()
 
