@@ -10,7 +10,7 @@ import polars as pl
 from scipy import sparse
 
 from cluster.cohesion import cohesions
-from cluster.commits import search_graph
+from cluster.commits import Found, search_graph
 from cluster.config import ClusterConfig, Method, Visited, Weights
 from cluster.graph import as_matrix
 from cluster.neighbours import Finder, Search, find_neighbours
@@ -138,6 +138,13 @@ def _search(
     graph: WalkGraph, config: ClusterConfig, threshold: float, null: Null, recall: Recall | None, walkers: Walkers
 ) -> Clusters:
     found = search_graph(graph, config, threshold, walkers("search", graph, config, threshold))
+    return described(graph, found, config, threshold, null, recall)
+
+
+def described(
+    graph: WalkGraph, found: Found, config: ClusterConfig, threshold: float, null: Null, recall: Recall | None
+) -> Clusters:
+    """What was found, beside the null and with the cohesion of every cluster."""
     depth = [null.depth(conductance) for conductance in found.table["conductance"]]
     return Clusters(
         labels=found.labels,

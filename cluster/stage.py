@@ -40,7 +40,11 @@ def whitened(upsampled: Path, config: ClusterConfig) -> tuple[Whitening, np.ndar
     """Fit on all predicted coordinates, shard by shard, and transform them, float32."""
     shards = Shards(upsampled)
     whitening = Whitening.fit_stream(shards.blocks("coordinates"), rtol=config.rtol, n_components=config.n_components)
-    return whitening, np.concatenate([whitening.transform(block) for block in shards.blocks("coordinates")])
+    vectors, filled = np.empty((sum(map(len, shards.blocks("coordinates"))), len(whitening.variances)), np.float32), 0
+    for block in shards.blocks("coordinates"):
+        vectors[filled : filled + len(block)] = whitening.transform(block)
+        filled += len(block)
+    return whitening, vectors
 
 
 def members_table(rows: polars.DataFrame, found: Clusters, vectors: np.ndarray) -> polars.DataFrame:
