@@ -3,9 +3,9 @@
     python -m benchmarks.growth --points 100000 --folder /tmp/growth
 
 Vectors are half an isotropic cloud and half small tight groups (`benchmarks.neighbours.cloud`), as shards on disk; the
-steps are those of the stage without its null, and what they keep is removed at the end. Memory is what the process holds
-above its libraries, after a step and at most within it; memory-mapped files count as far as they are in memory. With
-`--epsilon` a walk reaches as many points at any size, as by default it does not.
+steps are those of the stage without its null, and what they keep is removed at the end. Memory is what the process
+holds above its libraries, after a step and at most within it; memory-mapped files count as far as they are in memory.
+With `--epsilon` a walk reaches as many points at any size, as by default it does not.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from cluster.neighbour_items import ItemNeighbours
 from cluster.neighbours import Search
 from cluster.null import walk_graph
 from cluster.search import NO_NULL, Clusters, described
-from cluster.stage import whitened, write_clusters
+from cluster.stage import fitted, transformed, write_clusters
 from cluster.walkgraph import WalkGraph
 from scale.engine import LocalEngine
 from scale.progress import Silent
@@ -114,11 +114,12 @@ def run(arguments: argparse.Namespace) -> None:
                            recall=arguments.recall, max_conductance=0.5, null_seeds=0)  # fmt: skip
     folder: Path = arguments.folder
     print(f"\n{arguments.points:,} points x {arguments.dimensions}, {os.cpu_count()} threads, "
-          f"epsilon {config.epsilon}, visited {config.visited}, recall {config.recall}, load {os.getloadavg()[0]:.1f}\n")  # fmt: skip
+          f"epsilon {config.epsilon}, visited {config.visited}, recall {config.recall}, "
+          f"load {os.getloadavg()[0]:.1f}\n")  # fmt: skip
     steps = Steps(arguments.points)
     grouped = make_shards(folder / "upsampled", arguments.points, arguments.dimensions)
     with steps.step("whitening"):
-        _, vectors = whitened(folder / "upsampled", config)
+        vectors = transformed(folder / "upsampled", fitted(folder / "upsampled", folder, config))
     graph = neighbours_and_graph(steps, folder, vectors, config)
     found = search(steps, folder, graph, config, 0.5)
     clusters = write_outputs(steps, folder, vectors, graph, found, config, 0.5)

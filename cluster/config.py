@@ -7,6 +7,7 @@ from scale.errors import UserError
 
 Weights = Literal["self-tuning", "gaussian", "unit"]
 Method = Literal["auto", "exact", "lists", "quantised"]
+Scale = Literal["plain", "reliability", "none"]
 Visited = Literal["support", "best-prefix", "core", "seed"]
 
 
@@ -26,6 +27,8 @@ class ClusterConfig:
             best-prefix, the core of that (its first min_size points), or the seed alone.
         refine: Walk again from the innermost point of a set before accepting it, and keep the better of both cuts.
         weights: Edge weights by distance: self-tuning, gaussian (one scale for all) or unit.
+        whitening: What principal directions are scaled to: plain is unit variance; reliability the variance of their
+            signal, as held-out ground truth tells it; none leaves their variance.
         rtol: Directions whose variance is below rtol times the largest are dropped by whitening.
         n_components: Most directions kept by whitening; null keeps all above rtol.
         search: How neighbours are found: exact compares every pair; lists compares points with those in the lists
@@ -49,6 +52,7 @@ class ClusterConfig:
     visited: Visited = "core"
     refine: bool = True
     weights: Weights = "self-tuning"
+    whitening: Scale = "plain"
     rtol: float = 1e-6
     n_components: int | None = None
     search: Method = "auto"
@@ -75,6 +79,7 @@ class ClusterConfig:
         _require(0 < self.recall <= 1, "recall", "above 0 and at most 1", self)
         _require(self.probes is None or self.probes >= 1, "probes", "null or at least 1", self)
         _require(self.search in get_args(Method), "search", f"one of {', '.join(get_args(Method))}", self)
+        _require(self.whitening in get_args(Scale), "whitening", f"one of {', '.join(get_args(Scale))}", self)
         _require(self.visited in get_args(Visited), "visited", f"one of {', '.join(get_args(Visited))}", self)
         _require(self.weights in get_args(Weights), "weights", f"one of {', '.join(get_args(Weights))}", self)
 

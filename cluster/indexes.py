@@ -13,10 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from cluster.faiss_library import library
-from cluster.lists import LIST_POINTS, Lists
+from cluster.lists import Lists
 
 Array = npt.NDArray[Any]
 
+#: Fewest points of a list, on average.
+LIST_POINTS = 40
 #: Best codes per neighbour whose true distances are computed, to begin with.
 CODES_PER_NEIGHBOUR = 10
 
@@ -167,8 +169,8 @@ def graphics_processors() -> int:
 
 
 def list_count(points: int) -> int:
-    """About the square root of the number of points, if lists are not too short then."""
-    return max(1, int(min(np.sqrt(points), points / LIST_POINTS)))
+    """Four times the square root of the number of points, if lists are not too short then."""
+    return max(1, int(min(4 * np.sqrt(points), points / LIST_POINTS)))
 
 
 def _even(vectors: Array, width: int) -> Array:

@@ -1,6 +1,7 @@
 """What the search finds where there is nothing to find, and the conductance that it rarely goes below there.
 
-The null is a standard normal of the same number of points and dimensions, joined and walked in the same way. The
+The null is a normal of the same number of points and dimensions, standard unless the vectors are scaled otherwise,
+joined and walked in the same way. The
 lower tail of its sweeps' conductances is taken as exponential below u, the end of the lowest tenth,
 
     expected(c) = walks * share_below_u * exp(-(u - c) / mean excess below u),
@@ -101,10 +102,18 @@ class LowerTail:
         return self.edge - self.excess * float(np.log(self.count / below))
 
 
-def null_graph(points: int, dimensions: int, config: ClusterConfig, finder: Finder = find_neighbours) -> WalkGraph:
-    """The neighbour graph of a standard normal of this many points."""
+def null_graph(
+    points: int,
+    dimensions: int,
+    config: ClusterConfig,
+    finder: Finder = find_neighbours,
+    spread: Vector | None = None,
+) -> WalkGraph:
+    """The neighbour graph of a normal of this many points, its standard deviation one or that of each dimension."""
     normal = np.random.default_rng([config.seed, points, dimensions])
     vectors = normal.standard_normal((points, dimensions), dtype=np.float32)
+    if spread is not None:
+        vectors *= spread.astype(np.float32)
     return walk_graph(finder(vectors, config.k, Search.of(config)), config)
 
 

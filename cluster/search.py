@@ -19,6 +19,7 @@ from cluster.pagerank import default_epsilon
 from cluster.recall import Recall
 from cluster.walkgraph import WalkGraph
 from cluster.walks import Walker, Walks
+from cluster.walkstate import Vector
 from scale.errors import UserError
 
 #: Makes the walker of a named search of a graph, for walks under a configuration and a largest conductance.
@@ -112,12 +113,21 @@ def here(name: str) -> Finder:
     return find_neighbours
 
 
-def cluster_vectors(X: npt.NDArray[Any], config: ClusterConfig, walkers: Walkers, finders: Finders = here) -> Clusters:
-    """Join the rows of X into a graph, calibrate on the null of the same shape, and search."""
+def cluster_vectors(
+    X: npt.NDArray[Any],
+    config: ClusterConfig,
+    walkers: Walkers,
+    finders: Finders = here,
+    spread: Vector | None = None,
+) -> Clusters:
+    """Join the rows of X into a graph, calibrate on the null of the same shape, and search.
+
+    `spread` is the standard deviation of each column of X, if it is not one.
+    """
     found = finders("search")(X, config.k, Search.of(config))
     graph, recall = walk_graph(found, config), found.recall
     del found
-    null = _null(len(X), X.shape[1], config, walkers, finders) if config.null_seeds else NO_NULL
+    null = _null(X.shape, config, walkers, finders, spread) if config.null_seeds else NO_NULL
     threshold = null.threshold(config.expected_false) if config.max_conductance is None else config.max_conductance
     return _search(graph, config, threshold, null, recall, walkers)
 
@@ -129,8 +139,10 @@ def cluster_graph(graph: Any, config: ClusterConfig, walkers: Walkers) -> Cluste
     return _search(WalkGraph.from_matrix(graph), config, config.max_conductance, NO_NULL, None, walkers)
 
 
-def _null(points: int, dimensions: int, config: ClusterConfig, walkers: Walkers, finders: Finders) -> Null:
-    graph = null_graph(points, dimensions, config, finders("null"))
+def _null(
+    shape: tuple[int, ...], config: ClusterConfig, walkers: Walkers, finders: Finders, spread: Vector | None
+) -> Null:
+    graph = null_graph(*shape, config, finders("null"), spread)
     return search_null(graph, config, walkers("null", graph, config, ACCEPT_NOTHING))
 
 

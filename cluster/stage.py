@@ -1,7 +1,8 @@
 """Stage `clusters`: whitening, kNN graph, localized PageRank, clusters, and the null they are held against.
 
-Reads upsampled/. Writes ``whitening.safetensors``, ``graph/`` (indptr, indices, weights), ``labels.npy``,
-``clusters.parquet``, ``members.parquet``, ``sweeps.parquet``, ``null.parquet`` and ``recall.parquet``.
+Reads upsampled/, and what aux/ says of the accuracy of every PC. Writes ``whitening.safetensors``, ``graph/`` (indptr,
+indices, weights), ``labels.npy``, ``clusters.parquet``, ``members.parquet``, ``sweeps.parquet``, ``null.parquet`` and
+``recall.parquet``.
 """
 
 from __future__ import annotations
@@ -31,20 +32,40 @@ WALKS, NEIGHBOURS = "walks", "neighbours"
 def save_whitening(folder: Path, whitening: Whitening) -> None:
     from safetensors.numpy import save_file
 
-    arrays = {name: np.ascontiguousarray(getattr(whitening, name)) for name in ("mean", "components", "variances")}
+    names = ("mean", "components", "variances", "spread")
+    arrays = {name: np.ascontiguousarray(getattr(whitening, name)) for name in names}
     with written(folder / "whitening.safetensors") as temporary:
         save_file(arrays, temporary)
 
 
-def whitened(upsampled: Path, config: ClusterConfig) -> tuple[Whitening, np.ndarray]:
-    """Fit on all predicted coordinates, shard by shard, and transform them, float32."""
+def fitted(upsampled: Path, aux: Path, config: ClusterConfig) -> Whitening:
+    """Fitted on all predicted coordinates, shard by shard, and scaled as asked."""
+    blocks = Shards(upsampled).blocks("coordinates")
+    whitening = Whitening.fit_stream(blocks, rtol=config.rtol, n_components=config.n_components)
+    if config.whitening == "reliability":
+        return whitening.to_signal(prediction_reliability(aux))
+    return whitening.to_variance() if config.whitening == "none" else whitening
+
+
+def prediction_reliability(aux: Path) -> np.ndarray:
+    """The share of each predicted PC's variance that is signal: its squared correlation with the true PC.
+
+    A prediction that correlates by r with a measurement at other draws, which itself correlates by c with the truth,
+    correlates by r / c with the truth.
+    """
+    table = read_table(aux / "accuracy.parquet")
+    r, c = (np.maximum(table[name].to_numpy(), 0) for name in ("pearson", "ceiling"))
+    return np.minimum(np.divide(r, c, out=np.zeros_like(r), where=c > 0), 1) ** 2
+
+
+def transformed(upsampled: Path, whitening: Whitening) -> np.ndarray:
+    """All predicted coordinates after whitening, float32."""
     shards = Shards(upsampled)
-    whitening = Whitening.fit_stream(shards.blocks("coordinates"), rtol=config.rtol, n_components=config.n_components)
     vectors, filled = np.empty((sum(map(len, shards.blocks("coordinates"))), len(whitening.variances)), np.float32), 0
     for block in shards.blocks("coordinates"):
         vectors[filled : filled + len(block)] = whitening.transform(block)
         filled += len(block)
-    return whitening, vectors
+    return vectors
 
 
 def members_table(rows: polars.DataFrame, found: Clusters, vectors: np.ndarray) -> polars.DataFrame:
@@ -116,10 +137,11 @@ def make(work: Workspace, config: ClusterConfig) -> dict[str, Any]:
         raise UserError(
             f"cluster.k: {config.k} neighbours need more than {len(rows)} tokens; lower it or upsample more"
         )
-    whitening, vectors = whitened(upsampled, config)
+    whitening = fitted(upsampled, work.inputs["aux"], config)
+    vectors = transformed(upsampled, whitening)
     save_whitening(work.folder, whitening)
     work.progress.say(f"  {len(vectors)} tokens in {vectors.shape[1]} dimensions; graph, null and search")
-    found = cluster_vectors(vectors, config, in_items(work), neighbours_in_items(work))
+    found = cluster_vectors(vectors, config, in_items(work), neighbours_in_items(work), whitening.spread)
     assert found.neighbours is not None
     write_clusters(work.folder, found, rows, vectors)
     write_table(work.folder / "recall.parquet", found.neighbours.table())

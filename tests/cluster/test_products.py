@@ -29,7 +29,7 @@ def test_the_least_keys_are_kept(tile: tuple[int, int], monkeypatch: pytest.Monk
 
 
 def test_queries_by_the_list_they_open() -> None:
-    opened = np.random.default_rng(1).integers(0, 9, (50, 4))
+    opened = np.random.default_rng(1).integers(-1, 9, (50, 4))
     starts, asking = by_list(opened, 10)
     for number in range(10):
         expected = np.repeat(np.arange(50), (opened == number).sum(axis=1))
@@ -44,6 +44,8 @@ def test_lists_hold_every_point_once_next_to_its_centroid() -> None:
     distance = np.linalg.norm(lists.points[:, None] - lists.centroids, axis=2)
     number = np.repeat(np.arange(16), np.diff(lists.bounds))
     np.testing.assert_allclose(distance[np.arange(2000), number], distance.min(axis=1), rtol=1e-5)
+    radii = [np.sqrt(np.square(distance[number == one, one]).mean()) for one in range(16)]
+    np.testing.assert_allclose(lists.radii, radii, rtol=1e-5)
     shares = [np.mean([np.isin(a, b).mean() for a, b in zip(full, lists.candidates(X, 9, opened), strict=True)])
               for full in [lists.candidates(X, 9, 16)] for opened in (1, 4, 16)]  # fmt: skip
     assert shares[0] < shares[1] < shares[2] == 1
