@@ -169,8 +169,8 @@ def graphics_processors() -> int:
 
 
 def list_count(points: int) -> int:
-    """Four times the square root of the number of points, if lists are not too short then."""
-    return max(1, int(min(4 * np.sqrt(points), points / LIST_POINTS)))
+    """Twice the square root of the number of points, if lists are not too short then."""
+    return max(1, int(min(2 * np.sqrt(points), points / LIST_POINTS)))
 
 
 def _even(vectors: Array, width: int) -> Array:

@@ -84,11 +84,13 @@ class Lists:
         first = max(1, int(FIRST * opened))
         self._open(nearest, order[:, :first])
         if opened < len(self):
-            far = self._too_far(nearest.keys[:, :1] + np.square(queries).sum(axis=1)[:, None], order, distances)
+            nearest.least()
+            far = self._too_far(nearest.limits[:, None] + np.square(queries).sum(axis=1)[:, None], order, distances)
             order = np.where(far, -1, order)
         self._open(nearest, order[:, first:])
-        found = np.where(nearest.points < 0, -1, self.rows[nearest.points])
-        short = np.flatnonzero(np.isinf(nearest.keys[:, 0]))
+        keys, points = nearest.least()
+        found = np.where(points < 0, -1, self.rows[points])
+        short = np.flatnonzero(np.isinf(keys).any(axis=1))
         if len(short) and opened < len(self):
             found[short] = self.candidates(vectors[short], count, min(2 * opened, len(self)))
         return found

@@ -5,7 +5,7 @@ import pytest
 
 from cluster import products
 from cluster.lists import Lists, by_list
-from cluster.products import Nearest
+from cluster.products import Nearest, select
 
 
 @pytest.mark.parametrize("tile", [(256, 1024), (7, 33), (64, 64)])
@@ -23,9 +23,24 @@ def test_the_least_keys_are_kept(tile: tuple[int, int], monkeypatch: pytest.Monk
         nearest.compare(asking, points[first:last], norms[first:last], first)
     keys = norms - 2 * queries @ points.T
     order = np.argsort(keys, axis=1)[:, :12]
-    np.testing.assert_array_equal(np.sort(nearest.points[::2]), np.sort(order[::2]))
-    np.testing.assert_allclose(np.sort(nearest.keys[::2]), np.sort(keys)[::2, :12], rtol=1e-4, atol=1e-5)
-    assert (nearest.points[1::2] == -1).all()
+    least, found = nearest.least()
+    np.testing.assert_array_equal(np.sort(found[::2]), np.sort(order[::2]))
+    np.testing.assert_allclose(np.sort(least[::2]), np.sort(keys)[::2, :12], rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(nearest.limits[::2], least[::2].max(axis=1))
+    assert (found[1::2] == -1).all()
+    assert np.isinf(least[1::2]).all()
+
+
+def test_selecting_many_equal_keys() -> None:
+    rng = np.random.default_rng(3)
+    for values in (1, 3, 50):
+        keys = rng.integers(0, values, 90).astype(np.float32)
+        points = np.arange(90)
+        before = keys.copy()
+        select(keys, points, 30, 80)
+        np.testing.assert_array_equal(before[points], keys)
+        np.testing.assert_array_equal(np.sort(keys[:30]), np.sort(before[:80])[:30])
+        assert keys[29] == keys[:30].max()
 
 
 def test_queries_by_the_list_they_open() -> None:
