@@ -1,10 +1,11 @@
 """Nearest neighbours beside faiss, in one run: CPU seconds to prepare and search, and what share of neighbours is
 found, in small groups and in the cloud around them.
 
-    python -m benchmarks.neighbours --points 200000 --repeats 3
+    python -m benchmarks.neighbours --points 200000 --repeats 3 --queries 8192
 
 Three kinds of vectors: half an isotropic cloud and half small tight groups on its edge, as whitened vectors are; a
-plain mixture; and duplicates. Sides take turns, the order alternates; all search all points with k neighbours.
+plain mixture; and duplicates. Sides take turns, the order alternates. Seconds are those of preparing, once, and those
+of searching some points, chosen at random, as if all had been searched.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ import numpy as np
 from benchmarks.sides import OURS, Spread, compare
 from cluster.config import Method
 from cluster.faiss_library import library
-from cluster.neighbours import Search, find_neighbours
-from cluster.recall import Recall, sample_of
+from cluster.neighbours import Search, find_neighbours, prepare, search_blocks
+from cluster.recall import Recall
 
 K = 45
+#: Queries on which recall is judged.
+JUDGED = 500
 
 
 class Data(NamedTuple):
@@ -34,11 +37,25 @@ class Data(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Seconds of this process, neighbours, and a line on how they were found."""
+    """CPU seconds of this process for all points, neighbours of the queries, and a line on how they were found."""
 
     seconds: float
     neighbours: np.ndarray
     words: str
+
+
+class Watch:
+    """CPU seconds to prepare, and those of a share of the queries as if they were all."""
+
+    def __init__(self, queries: np.ndarray, points: int) -> None:
+        self._share, self._begun = len(queries) / points, time.process_time()
+        self.prepared = 0.0
+
+    def prepare_ends(self) -> None:
+        self.prepared, self._begun = time.process_time() - self._begun, time.process_time()
+
+    def total(self) -> float:
+        return self.prepared + (time.process_time() - self._begun) / self._share
 
 
 def cloud(points: int, dimensions: int, seed: int = 0) -> Data:
@@ -72,15 +89,17 @@ def duplicates(points: int, dimensions: int, seed: int = 0) -> Data:
 
 
 KINDS: dict[str, Callable[[int, int], Data]] = {"cloud": cloud, "mixture": mixture, "duplicates": duplicates}
-Side = Callable[[np.ndarray], Found]
+Side = Callable[[np.ndarray, np.ndarray], Found]
 
 
 def ours(method: Method, recall: float) -> Side:
-    def search(vectors: np.ndarray) -> Found:
-        begun = time.process_time()
-        found = find_neighbours(vectors, K, Search(method, recall))
-        seconds = time.process_time() - begun
-        return Found(seconds, found.neighbours, f"states {found.recall.total:.3f} of all, {parts(found.recall)}")
+    def search(vectors: np.ndarray, queries: np.ndarray) -> Found:
+        watch, rows = Watch(queries, len(vectors)), np.arange(len(vectors))
+        index, reached = prepare(vectors, vectors, rows, K, Search(method, recall))
+        watch.prepare_ends()
+        near = search_blocks(index, vectors, vectors[queries], queries, K)[1]
+        words = f"states {reached.total:.3f} of all, {parts(reached)}; {watch.prepared:.1f} to prepare"
+        return Found(watch.total(), near, words)
 
     return search
 
@@ -92,9 +111,9 @@ def parts(recall: Recall) -> str:
 def faiss_side(recipe: str, probes: int = 0, factor: int = 0) -> Side:
     """An index of faiss, its parameters as given; the query itself is left out afterwards."""
 
-    def search(vectors: np.ndarray) -> Found:
+    def search(vectors: np.ndarray, queries: np.ndarray) -> Found:
         faiss = library()
-        begun = time.process_time()
+        watch = Watch(queries, len(vectors))
         index = faiss.index_factory(vectors.shape[1], recipe)
         index.train(vectors)
         index.add(vectors)
@@ -102,15 +121,18 @@ def faiss_side(recipe: str, probes: int = 0, factor: int = 0) -> Side:
             index.k_factor = factor
         if probes:
             faiss.extract_index_ivf(index).nprobe = probes
-        near = index.search(vectors, K + 1)[1]
-        return Found(time.process_time() - begun, without_itself(near), f"{probes or ''}")
+        watch.prepare_ends()
+        near = index.search(vectors[queries], K + 1)[1]
+        return Found(
+            watch.total(), without_itself(near, queries), f"{recipe} {probes or ''}; {watch.prepared:.1f} to prepare"
+        )
 
     return search
 
 
-def without_itself(near: np.ndarray) -> np.ndarray:
+def without_itself(near: np.ndarray, queries: np.ndarray) -> np.ndarray:
     """K of the K + 1 neighbours: not the query, or not the last where duplicates pushed the query out."""
-    own = near == np.arange(len(near))[:, None]
+    own = near == queries[:, None]
     own[~own.any(axis=1), -1] = True
     return near[~own].reshape(len(near), -1)
 
@@ -130,14 +152,12 @@ def sides(kind: str, recall: float) -> dict[str, dict[str, Side]]:
 
 
 def true_distances(vectors: np.ndarray, sample: np.ndarray) -> np.ndarray:
-    """Of the sample's k nearest others, in double precision, by brute force."""
-    squared = np.square(vectors.astype(np.float64)).sum(axis=1)
-    rows = []
-    for row in sample:
-        keys = squared - 2 * (vectors.astype(np.float64) @ vectors[row].astype(np.float64))
-        near = np.argpartition(keys, K + 10)[: K + 10]
-        rows.append(np.sort(exactly(vectors, row, near[near != row]))[:K])
-    return np.array(rows)
+    """Of the sample's k nearest others, in double precision, by faiss's comparison of every pair."""
+    index = library().IndexFlatL2(vectors.shape[1])
+    index.add(vectors)
+    near = index.search(vectors[sample], K + 10)[1]
+    rows = zip(sample, near, strict=True)
+    return np.array([np.sort(exactly(vectors, row, some[some != row]))[:K] for row, some in rows])
 
 
 def exactly(vectors: np.ndarray, row: int, others: np.ndarray) -> np.ndarray:
@@ -146,26 +166,27 @@ def exactly(vectors: np.ndarray, row: int, others: np.ndarray) -> np.ndarray:
 
 
 def told(data: Data, found: np.ndarray, sample: np.ndarray, true: np.ndarray) -> str:
-    """Recall of a sample, judged apart from what a side states: all, grouped, the others."""
-    reached = np.array([exactly(data.vectors, row, found[row]) for row in sample])
-    recall = Recall.of(sample, true * (1 + 1e-6), np.where(found[sample] < 0, np.inf, reached))
+    """Recall of the first queries, judged apart from what a side states: all, grouped, the others."""
+    reached = np.array([exactly(data.vectors, row, near) for row, near in zip(sample, found, strict=True)])
+    recall = Recall.of(sample, true * (1 + 1e-6), np.where(found < 0, np.inf, reached))
     inside = {"groups": recall.inside(data.grouped), "others": recall.inside(~data.grouped)}
     return f"{recall.total:.3f}" + "".join(f", {n} {v:.3f}" for n, v in inside.items() if v is not None)
 
 
-def report(kind: str, data: Data, recall: float, repeats: int, which: list[str]) -> None:
-    sample = sample_of(len(data.vectors), 1)[:500]
+def report(kind: str, data: Data, options: argparse.Namespace) -> None:
+    queries = np.random.default_rng(1).permutation(len(data.vectors))[: options.queries]
+    sample = queries[:JUDGED]
     true = true_distances(data.vectors, sample)
-    for title, contenders in sides(kind, recall).items():
-        if title not in which:
+    for title, contenders in sides(kind, options.recall).items():
+        if title not in options.which:
             continue
         seconds: dict[str, list[float]] = {name: [] for name in contenders}
         words = {}
-        for repetition in range(repeats):
+        for repetition in range(options.repeats):
             for name in list(contenders) if repetition % 2 == 0 else list(contenders)[::-1]:
-                found = contenders[name](data.vectors)
+                found = contenders[name](data.vectors, queries)
                 seconds[name].append(found.seconds)
-                words[name] = f"found {told(data, found.neighbours, sample, true)}; {found.words}"
+                words[name] = f"found {told(data, found.neighbours[: len(sample)], sample, true)}; {found.words}"
         print(f"\n{kind}, {title}", flush=True)
         for name, times in seconds.items():
             print(f"  {name:14s} {Spread.of(times)} CPU s, {words[name]}")
@@ -182,6 +203,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=list(KINDS))
     parser.add_argument("--which", nargs="*", default=["every pair", "nearly", "by codes"])
+    parser.add_argument("--queries", type=int, default=16384)
     arguments = parser.parse_args()
     library().omp_set_num_threads(1)
     warm = cloud(4000, arguments.dimensions)
@@ -190,7 +212,7 @@ def main() -> None:
     for kind in arguments.kinds:
         data = KINDS[kind](arguments.points, arguments.dimensions)
         print(f"\n{arguments.points:,} points x {arguments.dimensions}, {kind}, load {os.getloadavg()[0]:.1f}")
-        report(kind, data, arguments.recall, arguments.repeats, arguments.which)
+        report(kind, data, arguments)
 
 
 if __name__ == "__main__":
