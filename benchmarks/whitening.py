@@ -11,7 +11,6 @@ groups in noisy coordinates.
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -47,15 +46,14 @@ def neighbours(run: Path, tokens: int, queries: int) -> None:
                 print(f"  {scale:12s} {group:5s} across {one.across}, permuted {one.permuted:.4f}", flush=True)
 
 
-def clusters(run: Path, scale: Scale, threads: int) -> None:
+def clusters(run: Path, scale: Scale, heldout: bool, null_seeds: int, threads: int) -> None:
     """Of the run's predictions, and what held-out ground truth says of them beyond their target tokens."""
-    config = replace(ClusterConfig(), whitening=scale)
-    whitening = fitted(run / "upsampled", run / "aux", config)
-    found = cluster_vectors(
-        transformed(run / "upsampled", whitening), config, in_threads(threads), spread=whitening.spread
-    )
     basis = Basis.load(run / "aux")
     truth = read_measured(run / "chi", run / "taps", basis, AuxConfig(), "heldout").coordinates.astype(np.float64)
+    config = ClusterConfig(whitening=scale, null_seeds=null_seeds)
+    whitening = fitted(run / "upsampled", run / "aux", config)
+    vectors = transformed(run / "upsampled", whitening)[: len(truth) if heldout else None]
+    found = cluster_vectors(vectors, config, in_threads(threads), spread=whitening.spread)
     tokens = read_table(run / "upsampled" / "rows.parquet")["token"].to_numpy()[: len(truth)]
     table = cluster_support(truth[:, 0], found.labels[: len(truth)], groups=tokens, second=truth[:, 1], directions=True)
     supported = table.filter(table["p_corrected"] < LEVEL)
@@ -102,6 +100,8 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=50_000)
     parser.add_argument("--queries", type=int, default=4_000)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--heldout", action="store_true", help="cluster the held-out predictions alone, all measured")
+    parser.add_argument("--null-seeds", type=int, default=ClusterConfig.null_seeds)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--which", nargs="*", default=["neighbours", "planted", "clusters"])
     arguments = parser.parse_args()
@@ -116,7 +116,7 @@ def main() -> None:
     if "clusters" in arguments.which:
         print("clusters of the run's predictions")
         for scale in get_args(Scale):
-            clusters(arguments.run, scale, arguments.threads)
+            clusters(arguments.run, scale, arguments.heldout, arguments.null_seeds, arguments.threads)
 
 
 if __name__ == "__main__":
