@@ -57,10 +57,10 @@ def clusters(run: Path, scale: Scale, heldout: bool, null_seeds: int, threads: i
     tokens = read_table(run / "upsampled" / "rows.parquet")["token"].to_numpy()[: len(truth)]
     table = cluster_support(truth[:, 0], found.labels[: len(truth)], groups=tokens, second=truth[:, 1], directions=True)
     supported = table.filter(table["p_corrected"] < LEVEL)
-    covered = int(supported["members"].sum())
+    covered, effect = int(supported["members"].sum()), float(np.median(table["effect"].to_numpy()))
     print(f"  {scale:12s} {len(found.table)} clusters, {(found.labels >= 0).mean():.3f} of the tokens, threshold "
           f"{found.max_conductance:.3f}; {len(supported)} of {len(table)} tested are supported, median effect "
-          f"{table['effect'].median():.2f}; {covered} of {len(truth)} held-out tokens lie in supported ones",
+          f"{effect:.2f}; {covered} of {len(truth)} held-out tokens lie in supported ones",
           flush=True)  # fmt: skip
 
 

@@ -83,10 +83,10 @@ def offer(products, norms, first, asking, count, limits, filled, keys, points): 
             else:
                 found = np.uint32(1)
             if found:
-                for place in range(start, stop):
-                    key = line[place] + norms[place]
+                for column in range(start, stop):
+                    key = line[column] + norms[column]
                     if key < limit:
-                        keys[query, free], points[query, free] = key, first + np.int64(place)
+                        keys[query, free], points[query, free] = key, first + np.int64(column)
                         free += 1
                         if free == room:
                             select(keys[query], points[query], count, free)

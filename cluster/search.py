@@ -142,7 +142,7 @@ def cluster_graph(graph: Any, config: ClusterConfig, walkers: Walkers) -> Cluste
 def _null(
     shape: tuple[int, ...], config: ClusterConfig, walkers: Walkers, finders: Finders, spread: Vector | None
 ) -> Null:
-    graph = null_graph(*shape, config, finders("null"), spread)
+    graph = null_graph(shape[0], shape[1], config, finders("null"), spread)
     return search_null(graph, config, walkers("null", graph, config, ACCEPT_NOTHING))
 
 
