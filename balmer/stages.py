@@ -50,7 +50,7 @@ STAGES = (
     Stage("aux", "the auxiliary model", "aux.stage", ("aux",), ("chi", "taps"), version=3),
     Stage("upsampled", "prediction over the large corpus", "aux.upsample", ("model", "upsample"),
           ("corpus", "taps", "aux"), version=2),
-    Stage("clusters", "the search for clusters", "cluster.stage", ("cluster",), ("upsampled",), version=2),
+    Stage("clusters", "the search for clusters", "cluster.stage", ("cluster",), ("aux", "upsampled"), version=3),
     Stage("leakage", "whether to believe them", "eval.stage", ("model", "aux", "cluster", "leakage"),
           ("corpus", "chi", "taps", "aux", "upsampled", "clusters"), version=3),
     Stage("report", "the page to look at", "cluster.report.stage", ("report",),

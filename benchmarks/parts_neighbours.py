@@ -18,8 +18,9 @@ from cluster.neighbours import knn
 from eval.bootstrap import Interval, bootstrap_mean
 from eval.jaccard import jaccard_rows
 from scale.errors import UserError
+from scale.estimate import column_correlation
 
-Metric = Literal["cosine", "euclidean", "whitened"]
+Metric = Literal["cosine", "euclidean", "whitened", "signal"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
 K = 15
 #: Share of all tokens below which a target token counts as rare.
@@ -30,11 +31,16 @@ ACROSS, WITHIN = ((0, 1), (1, 0)), ((0, 0), (1, 1))
 
 
 def vectors(halves: np.ndarray, half: int, components: Sequence[str], metric: Metric) -> np.ndarray:
-    """Both halves (rows, 2, P) in the basis of one, float32, such that euclidean distance orders by ``metric``."""
+    """Both halves (rows, 2, P) in the basis of one, float32, such that euclidean distance orders by ``metric``.
+
+    `signal` scales each PC to reliability times variance, the reliability being the correlation of the halves.
+    """
     basis = fit(halves[:, half], components, EXPLAINED)
     coordinates = np.stack([basis.coordinates(halves[:, side]) for side in range(2)], axis=1)
     if metric == "whitened":
         coordinates /= np.sqrt(basis.variances)
+    elif metric == "signal":
+        coordinates *= np.sqrt(np.maximum(column_correlation(coordinates[:, 0], coordinates[:, 1]), 0))
     elif metric == "cosine":
         lengths = np.linalg.norm(coordinates, axis=2, keepdims=True)
         coordinates = np.divide(coordinates, lengths, out=np.zeros_like(coordinates), where=lengths > 0)
@@ -53,7 +59,7 @@ def in_other_documents(
     found = []
     for start in range(0, len(queries), QUERY_BLOCK):
         block = slice(start, start + QUERY_BLOCK)
-        near = knn(points, k + longest, queries=asking[block], exact=True).neighbours
+        near = knn(points, k + longest, queries=asking[block], search="exact").neighbours
         own = documents[near] == documents[queries[block]][:, None]
         order = np.argsort(own, axis=1, kind="stable")[:, :k]  # the others first, nearest first
         found.append(np.take_along_axis(near, order, axis=1))

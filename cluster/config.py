@@ -6,6 +6,8 @@ from typing import Literal, get_args
 from scale.errors import UserError
 
 Weights = Literal["self-tuning", "gaussian", "unit"]
+Method = Literal["auto", "exact", "lists", "quantised"]
+Scale = Literal["plain", "reliability", "none"]
 Visited = Literal["support", "best-prefix", "core", "seed"]
 
 
@@ -25,9 +27,16 @@ class ClusterConfig:
             best-prefix, the core of that (its first min_size points), or the seed alone.
         refine: Walk again from the innermost point of a set before accepting it, and keep the better of both cuts.
         weights: Edge weights by distance: self-tuning, gaussian (one scale for all) or unit.
+        whitening: What principal directions are scaled to: plain is unit variance; reliability the variance of their
+            signal, as held-out ground truth tells it; none leaves their variance.
         rtol: Directions whose variance is below rtol times the largest are dropped by whitening.
         n_components: Most directions kept by whitening; null keeps all above rtol.
-        recall: Least share of true neighbours that an approximate search must find.
+        search: How neighbours are found: exact compares every pair; lists compares points with those in the lists
+            nearest to them; quantised does so by short codes and ranks the best again; auto is exact where that is
+            affordable, otherwise lists.
+        recall: Least share of true neighbours that an approximate search must find, of all points, of the tenth in
+            the densest places and of the tenth in the sparsest.
+        probes: Lists that an approximate search opens for a point; null takes as many as the recall needs.
         null_seeds: Most walks on structureless data, from which max_conductance is calibrated; 0 for no null.
         round_size: Walks run side by side between two commits; changes the speed and never the clusters.
         seed: Seed of the order of the walks, of the null and of sampling.
@@ -43,9 +52,12 @@ class ClusterConfig:
     visited: Visited = "core"
     refine: bool = True
     weights: Weights = "self-tuning"
+    whitening: Scale = "plain"
     rtol: float = 1e-6
     n_components: int | None = None
+    search: Method = "auto"
     recall: float = 0.95
+    probes: int | None = None
     null_seeds: int = 1000
     round_size: int = 64
     seed: int = 0
@@ -65,6 +77,9 @@ class ClusterConfig:
         _require(self.expected_false > 0, "expected_false", "above 0", self)
         _require(0 <= self.rtol < 1, "rtol", "at least 0 and below 1", self)
         _require(0 < self.recall <= 1, "recall", "above 0 and at most 1", self)
+        _require(self.probes is None or self.probes >= 1, "probes", "null or at least 1", self)
+        _require(self.search in get_args(Method), "search", f"one of {', '.join(get_args(Method))}", self)
+        _require(self.whitening in get_args(Scale), "whitening", f"one of {', '.join(get_args(Scale))}", self)
         _require(self.visited in get_args(Visited), "visited", f"one of {', '.join(get_args(Visited))}", self)
         _require(self.weights in get_args(Weights), "weights", f"one of {', '.join(get_args(Weights))}", self)
 

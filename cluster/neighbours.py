@@ -3,27 +3,35 @@
 X is (N, d), queries are (Q, d) or Q row numbers of X; distances and neighbours are (Q, k).
 """
 
+from __future__ import annotations
+
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from cluster.config import ClusterConfig
-from cluster.faiss_library import library
+from cluster.config import ClusterConfig, Method
+from cluster.indexes import Index, ListIndex, QuantisedIndex, Wider, exact_index, graphics_processors, list_count
+from cluster.ranking import rank_candidates
+from cluster.recall import Recall, sample_of
 from scale.errors import UserError
 
 Array = npt.NDArray[Any]
-Search = Callable[[Array, int], Array]
+Rows = npt.NDArray[np.int64]
 
-#: Pairs times dimensions up to which every pair is compared: about a quarter of an hour on one core.
-EXACT_BUDGET = 1e13
+#: Pairs times dimensions up to which every pair is compared, on one core and on one graphics processor: about a
+#: minute, and half an hour.
+EXACT_BUDGET, GRAPHICS_BUDGET = 1e12, 3e17
 #: Candidates fetched beyond k and ranked again by exact distance, so that rounding at the k-th place decides nothing.
 SPARE = 8
-#: Queries on which the recall of an approximate search is measured.
-RECALL_SAMPLE = 1000
 QUERY_BLOCK = 16384
+#: A search for the number of lists to open ends when it is known to this factor.
+CLOSE = 1.1
 
 
 class Neighbours(NamedTuple):
@@ -34,35 +42,64 @@ class Neighbours(NamedTuple):
     recall: float
 
 
+class Found(NamedTuple):
+    """Of all rows of X, and the recall of a sample of them."""
+
+    distances: npt.NDArray[np.float32]
+    neighbours: npt.NDArray[Any]
+    recall: Recall
+
+
+@dataclass(frozen=True)
+class Search:
+    """How neighbours are looked for: keys of `ClusterConfig`."""
+
+    method: Method = ClusterConfig.search
+    recall: float = ClusterConfig.recall
+    probes: int | None = ClusterConfig.probes
+    seed: int = ClusterConfig.seed
+
+    @classmethod
+    def of(cls, config: ClusterConfig) -> Search:
+        return cls(config.search, config.recall, config.probes, config.seed)
+
+
+#: Finds the k neighbours of all rows, here or by items of an engine.
+Finder = Callable[[Array, int, Search], Found]
+
+
 def knn(
     X: Array,
     k: int,
     *,
     queries: Array | None = None,
     recall: float = ClusterConfig.recall,
-    exact: bool | None = None,
+    search: Method = ClusterConfig.search,
     seed: int = ClusterConfig.seed,
 ) -> Neighbours:
     """The k nearest rows of X of every row of X, of some of its rows (integers), or of other vectors.
 
-    A row is never its own neighbour; a duplicate of it can be. Every pair is compared when N * Q * d is at most
-    `EXACT_BUDGET`; beyond it an inverted file is searched, wide enough for the asked `recall` on a sample of the
-    queries. `exact` overrides that rule.
+    A row is never its own neighbour; a duplicate of it can be. By default every pair is compared when N * Q * d is at
+    most `EXACT_BUDGET`; beyond it points are sorted into lists, of which as many are opened as the asked `recall` needs
+    on a sample of the queries.
     """
-    points = _vectors(X, "X")
+    points = checked_vectors(X, "X")
     rows, vectors = _queries(points, queries)
-    others = len(points) - (rows is not None)
-    if not 1 <= k <= others:
-        raise UserError(f"k must be between 1 and {others}, the number of possible neighbours, got {k}")
-    compare_all = float(len(points)) * len(vectors) * points.shape[1] <= EXACT_BUDGET if exact is None else exact
-    count = min(k + (rows is not None) + SPARE, len(points))
-    if compare_all:
-        return Neighbours(*_ranked(points, vectors, rows, k, count, _exact_search(points)), 1.0)
-    search, reached = _sufficient_search(points, vectors, k, count, recall, seed)
-    return Neighbours(*_ranked(points, vectors, rows, k, count, search), reached)
+    check_k(k, len(points) - (rows is not None))
+    index, reached = prepare(points, vectors, rows, k, Search(search, recall, seed=seed))
+    return Neighbours(*search_blocks(index, points, vectors, rows, k), reached.total)
 
 
-def _vectors(X: Array, name: str) -> npt.NDArray[np.float32]:
+def find_neighbours(X: Array, k: int, search: Search) -> Found:
+    """The k nearest other rows of every row of X."""
+    points = checked_vectors(X, "X")
+    rows = np.arange(len(points))
+    check_k(k, len(points) - 1)
+    index, reached = prepare(points, points, rows, k, search)
+    return Found(*search_blocks(index, points, points, rows, k), reached)
+
+
+def checked_vectors(X: Array, name: str) -> npt.NDArray[np.float32]:
     values = np.ascontiguousarray(X, dtype=np.float32)
     if values.ndim != 2 or values.shape[1] == 0:
         raise UserError(f"{name} must be a table of vectors (rows, dimensions), got shape {values.shape}")
@@ -71,7 +108,12 @@ def _vectors(X: Array, name: str) -> npt.NDArray[np.float32]:
     return values
 
 
-def _queries(points: Array, queries: Array | None) -> tuple[npt.NDArray[np.int64] | None, Array]:
+def check_k(k: int, others: int) -> None:
+    if not 1 <= k <= others:
+        raise UserError(f"k must be between 1 and {others}, the number of possible neighbours, got {k}")
+
+
+def _queries(points: Array, queries: Array | None) -> tuple[Rows | None, Array]:
     """Row numbers of the queries in X (none if they are other vectors), and their vectors."""
     if queries is None:
         return np.arange(len(points)), points
@@ -80,109 +122,99 @@ def _queries(points: Array, queries: Array | None) -> tuple[npt.NDArray[np.int64
         if len(given) and not (given.min() >= 0 and given.max() < len(points)):
             raise UserError(f"queries must be row numbers from 0 to {len(points) - 1}")
         return given.astype(np.int64), points[given]
-    vectors = _vectors(given, "queries")
+    vectors = checked_vectors(given, "queries")
     if vectors.shape[1] != points.shape[1]:
         raise UserError(f"queries have {vectors.shape[1]} dimensions and X has {points.shape[1]}")
     return None, vectors
 
 
-def _exact_search(points: Array) -> Search:
-    """Compare every pair, on the GPUs that this build of faiss can use if there are any."""
-    faiss = library()
-    index: Any = faiss.IndexFlatL2(points.shape[1])
-    if faiss.get_num_gpus():
-        index = faiss.index_cpu_to_all_gpus(index)
-    index.add(points)
-    return lambda vectors, count: index.search(vectors, count)[1]
+def prepare(points: Array, vectors: Array, rows: Rows | None, k: int, search: Search) -> tuple[Index, Recall]:
+    """An index that finds the asked share of the neighbours of these queries, and what it finds of a sample."""
+    if search.method == "exact" or (search.method == "auto" and _affordable(points, len(vectors))):
+        return exact_index(points), Recall.exact()
+    make = QuantisedIndex if search.method == "quantised" else ListIndex
+    index: Wider = make.of(points, list_count(len(points)), search.seed)
+    sample = sample_of(len(vectors), search.seed)
+    asking, itself = vectors[sample], None if rows is None else rows[sample]
+    true = search_blocks(exact_index(points), points, asking, itself, k)[0]
+
+    def measured(opened: int) -> Recall:
+        found = search_blocks(index.wider(opened), points, asking, itself, k, complete=False)[0]
+        return Recall.of(sample, true, found)
+
+    opened, reached = _sufficient(measured, len(index), search)
+    return index.wider(opened), reached
 
 
-def _sufficient_search(
-    points: Array, vectors: Array, k: int, count: int, recall: float, seed: int
-) -> tuple[Search, float]:
-    """An inverted file of 4-bit product codes, refined by true distances, opened wider until its recall suffices."""
-    faiss = library()
-    lists = max(1, int(min(4 * np.sqrt(len(points)), len(points) / 40)))
-    padded = _even_width(points)
-    index: Any = faiss.index_factory(padded.shape[1], f"IVF{lists},PQ{padded.shape[1] // 2}x4fs,RFlat")
-    index.train(padded)
-    index.add(padded)
-    index.k_factor = 10
-    sample = vectors[np.random.default_rng(seed).permutation(len(vectors))[:RECALL_SAMPLE]]
-    truth = _exact_search(points)(sample, k)
-    inverted_file: Any = faiss.downcast_index(index.base_index)
-    reached = 0.0
-    for probes in _doubled(16, lists):
-        inverted_file.nprobe = probes
-        reached = _found_share(truth, index.search(_even_width(sample), count)[1])
-        if reached >= recall:
-            return lambda queries, wanted: index.search(_even_width(queries), wanted)[1], reached
-    raise UserError(f"cluster.recall {recall} is out of reach of the approximate search ({reached:.3f}): lower it")
+def _affordable(points: Array, queries: int) -> bool:
+    graphics = graphics_processors()
+    budget = GRAPHICS_BUDGET * graphics if graphics else EXACT_BUDGET
+    return float(len(points)) * queries * points.shape[1] <= budget
 
 
-def _doubled(first: int, last: int) -> list[int]:
-    """First, twice the first, ... and the last."""
-    steps = [first]
-    while steps[-1] < last:
-        steps.append(2 * steps[-1])
-    return [min(step, last) for step in steps]
+def _sufficient(measured: Callable[[int], Recall], lists: int, search: Search) -> tuple[int, Recall]:
+    """The number of lists to open: doubled until recall suffices, then narrowed down."""
+    if search.probes is not None:
+        return _refused(min(search.probes, lists), measured(min(search.probes, lists)), search)
+    below, opened = 1, 1
+    while (reached := measured(opened)).least < search.recall:
+        if opened == lists:
+            return _refused(opened, reached, search)
+        below, opened = opened, min(2 * opened, lists)
+    while opened > below + 1 and opened > CLOSE * below:
+        middle = (below + opened) // 2
+        tried = measured(middle)
+        if tried.least >= search.recall:
+            opened, reached = middle, tried
+        else:
+            below = middle
+    return opened, reached
 
 
-def _even_width(vectors: Array) -> Array:
-    """A column of zeros appended to an odd width: distances stay, and the columns pair up for the codes."""
-    return np.pad(vectors, ((0, 0), (0, vectors.shape[1] % 2)))
+def _refused(opened: int, reached: Recall, search: Search) -> tuple[int, Recall]:
+    """As given, unless its recall is too low."""
+    if reached.least >= search.recall:
+        return opened, reached
+    parts = f"{reached.total:.3f} (densest tenth {reached.dense:.3f}, sparsest {reached.sparse:.3f})"
+    remedy = "set cluster.search to lists" if search.probes is None else "raise cluster.probes or leave it null"
+    raise UserError(f"cluster.recall {search.recall} is out of reach of this search, which finds {parts}: {remedy}")
 
 
-def _found_share(truth: Array, found: Array) -> float:
-    """The share of true neighbours among those found."""
-    return float(np.mean([np.isin(a, b).mean() for a, b in zip(truth, found, strict=True)]))
-
-
-def _ranked(
-    points: Array, vectors: Array, rows: Array | None, k: int, count: int, search: Search
+def search_blocks(
+    index: Index, points: Array, vectors: Array, rows: Rows | None, k: int, complete: bool = True
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """Candidates of each query ranked by (distance, number), the query itself left out."""
-    distances = np.empty((len(vectors), k), np.float32)
-    neighbours = np.empty((len(vectors), k), np.int64)
-    for start in range(0, len(vectors), QUERY_BLOCK):
-        block = slice(start, start + QUERY_BLOCK)
-        queries = vectors[block]
-        itself = np.full(len(queries), -1) if rows is None else rows[block]
-        candidates = search(queries, count)
-        short = rank_candidates(points, queries, itself, candidates, distances[block], neighbours[block])
-        if short:
-            raise UserError(f"the approximate search found fewer than {k} neighbours of {short} points: search exactly")
+    """Neighbours of queries, block by block, in all of this machine's threads; infinitely far where none was found."""
+    distances = np.full((len(vectors), k), np.inf, np.float32)
+    neighbours = np.full((len(vectors), k), -1, np.int64)
+    whole = rows is not None and vectors is points
+    turn = index.order if whole else np.arange(len(vectors))
+
+    def block(start: int) -> int:
+        chosen = turn[start : start + QUERY_BLOCK]
+        found = search_block(index, points, vectors[chosen], None if rows is None else rows[chosen], k)
+        distances[chosen], neighbours[chosen], short = found
+        return short
+
+    starts = range(0, len(vectors), QUERY_BLOCK)
+    if index.one_by_one:
+        short = sum(map(block, starts))
+    else:
+        with ThreadPoolExecutor(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            short = sum(pool.map(block, starts))
+    if short and complete:
+        raise UserError(f"the approximate search found fewer than {k} neighbours of {short} points: search exactly")
     return distances, neighbours
 
 
-@numba.njit(cache=True, nogil=True)
-def rank_candidates(points, queries, itself, candidates, distances, neighbours):  # type: ignore[no-untyped-def]
-    """Fill the k best of each row by insertion; returns the number of rows with too few candidates."""
-    k = distances.shape[1]
-    best = np.empty(k)
-    short = 0
-    for row in range(len(queries)):
-        filled = 0
-        for candidate in candidates[row]:
-            if candidate < 0 or candidate == itself[row]:
-                continue
-            squared = 0.0
-            for column in range(points.shape[1]):
-                step = np.float64(queries[row, column]) - np.float64(points[candidate, column])
-                squared += step * step
-            place = min(filled, k)
-            while place > 0 and (
-                squared < best[place - 1] or (squared == best[place - 1] and candidate < neighbours[row, place - 1])
-            ):
-                place -= 1
-            if place == k:
-                continue
-            filled = min(filled + 1, k)
-            for moved in range(filled - 1, place, -1):
-                best[moved] = best[moved - 1]
-                neighbours[row, moved] = neighbours[row, moved - 1]
-            best[place] = squared
-            neighbours[row, place] = candidate
-        short += filled < k
-        for place in range(filled):
-            distances[row, place] = np.sqrt(best[place])
-    return short
+def search_block(
+    index: Index, points: Array, queries: Array, itself: Rows | None, k: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], int]:
+    """Distances and neighbours ranked by (distance, number), the query itself left out, and how many queries have
+    too few."""
+    count = min(k + (itself is not None) + SPARE, len(points))
+    distances = np.full((len(queries), k), np.inf, np.float32)
+    neighbours = np.full((len(queries), k), -1, np.int64)
+    own = np.full(len(queries), -1) if itself is None else itself
+    candidates = index.candidates(queries, count)
+    short = rank_candidates(points, queries, own, candidates, distances, neighbours)
+    return distances, neighbours, short

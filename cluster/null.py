@@ -1,6 +1,7 @@
 """What the search finds where there is nothing to find, and the conductance that it rarely goes below there.
 
-The null is a standard normal of the same number of points and dimensions, joined and walked in the same way. The
+The null is a normal of the same number of points and dimensions, standard unless the vectors are scaled otherwise,
+joined and walked in the same way. The
 lower tail of its sweeps' conductances is taken as exponential below u, the end of the lowest tenth,
 
     expected(c) = walks * share_below_u * exp(-(u - c) / mean excess below u),
@@ -16,8 +17,8 @@ import polars as pl
 
 from cluster.commits import search_graph
 from cluster.config import ClusterConfig
-from cluster.graph import graph_from_neighbours
-from cluster.neighbours import knn
+from cluster.graph import graph_arrays
+from cluster.neighbours import Finder, Found, Search, find_neighbours
 from cluster.walkgraph import WalkGraph
 from cluster.walks import Walks
 from cluster.walkstate import Vector
@@ -101,13 +102,24 @@ class LowerTail:
         return self.edge - self.excess * float(np.log(self.count / below))
 
 
-def null_graph(points: int, dimensions: int, config: ClusterConfig) -> WalkGraph:
-    """The neighbour graph of a standard normal of this many points."""
+def null_graph(
+    points: int,
+    dimensions: int,
+    config: ClusterConfig,
+    finder: Finder = find_neighbours,
+    spread: Vector | None = None,
+) -> WalkGraph:
+    """The neighbour graph of a normal of this many points, its standard deviation one or that of each dimension."""
     normal = np.random.default_rng([config.seed, points, dimensions])
-    distances, neighbours, _ = knn(
-        normal.standard_normal((points, dimensions), dtype=np.float32), config.k, recall=config.recall
-    )
-    return WalkGraph.from_matrix(graph_from_neighbours(distances, neighbours, weights=config.weights))
+    vectors = normal.standard_normal((points, dimensions), dtype=np.float32)
+    if spread is not None:
+        vectors *= spread.astype(np.float32)
+    return walk_graph(finder(vectors, config.k, Search.of(config)), config)
+
+
+def walk_graph(found: Found, config: ClusterConfig) -> WalkGraph:
+    """The graph of neighbours that were found."""
+    return WalkGraph.from_arrays(*graph_arrays(found.distances, found.neighbours, config.weights))
 
 
 def search_null(graph: WalkGraph, config: ClusterConfig, walker: Walks) -> Null:

@@ -10,18 +10,22 @@ import polars as pl
 from scipy import sparse
 
 from cluster.cohesion import cohesions
-from cluster.commits import search_graph
-from cluster.config import ClusterConfig, Visited, Weights
-from cluster.graph import graph_from_neighbours
-from cluster.neighbours import knn
-from cluster.null import ACCEPT_NOTHING, Null, null_graph, search_null
+from cluster.commits import Found, search_graph
+from cluster.config import ClusterConfig, Method, Visited, Weights
+from cluster.graph import as_matrix
+from cluster.neighbours import Finder, Search, find_neighbours
+from cluster.null import ACCEPT_NOTHING, Null, null_graph, search_null, walk_graph
 from cluster.pagerank import default_epsilon
+from cluster.recall import Recall
 from cluster.walkgraph import WalkGraph
 from cluster.walks import Walker, Walks
+from cluster.walkstate import Vector
 from scale.errors import UserError
 
 #: Makes the walker of a named search of a graph, for walks under a configuration and a largest conductance.
 Walkers = Callable[[str, WalkGraph, ClusterConfig, float], Walks]
+#: Makes what finds the neighbours of a named search.
+Finders = Callable[[str], Finder]
 NO_NULL = Null(pl.DataFrame(schema={"size": pl.Int32, "conductance": pl.Float64}), 0)
 
 
@@ -36,11 +40,11 @@ class Clusters:
             number of sets of that conductance expected in the null), cohesion (least conductance of a cut inside).
         sweeps: The best sweep of every walk: seed_row, size, conductance, accepted.
         null: The best sweep of every walk on the null: size, conductance; empty if none was searched.
-        graph: The symmetric weighted graph that was searched.
+        walk_graph: The symmetric weighted graph that was searched.
         max_conductance: The largest conductance that was accepted.
         expected_false: Clusters expected at it in the null; NaN if none was searched.
         epsilon: The residual per degree at which walks stopped.
-        recall: Share of true neighbours in the graph; NaN if the graph was given.
+        neighbours: What share of true neighbours is in the graph; None if the graph was given.
     """
 
     labels: npt.NDArray[np.int32]
@@ -48,11 +52,21 @@ class Clusters:
     table: pl.DataFrame
     sweeps: pl.DataFrame
     null: pl.DataFrame
-    graph: sparse.csr_array
+    walk_graph: WalkGraph
     max_conductance: float
     expected_false: float
     epsilon: float
-    recall: float
+    neighbours: Recall | None
+
+    @property
+    def graph(self) -> sparse.csr_array:
+        """The graph as a matrix."""
+        return as_matrix(self.walk_graph.indptr, self.walk_graph.indices, self.walk_graph.weights)
+
+    @property
+    def recall(self) -> float:
+        """Share of true neighbours in the graph; NaN if the graph was given."""
+        return float("nan") if self.neighbours is None else self.neighbours.total
 
 
 def find_clusters(
@@ -68,6 +82,7 @@ def find_clusters(
     visited: Visited = ClusterConfig.visited,
     refine: bool = ClusterConfig.refine,
     weights: Weights = ClusterConfig.weights,
+    search: Method = ClusterConfig.search,
     recall: float = ClusterConfig.recall,
     null_seeds: int = ClusterConfig.null_seeds,
     seed: int = ClusterConfig.seed,
@@ -75,13 +90,13 @@ def find_clusters(
 ) -> Clusters:
     """Clusters among the rows of X (already whitened, if they should be), or in a symmetric scipy sparse graph.
 
-    With a graph `max_conductance` must be given; k, weights, recall and the null then play no part. `threads` are all
-    of the machine's by default; the clusters do not depend on them.
+    With a graph `max_conductance` must be given; k, weights, search, recall and the null then play no part. `threads`
+    are all of the machine's by default; the clusters do not depend on them.
     """
     config = ClusterConfig(
         k=k, alpha=alpha, epsilon=epsilon, min_size=min_size, max_size=max_size, max_conductance=max_conductance,
         expected_false=expected_false, visited=visited, refine=refine, weights=weights,
-        recall=recall, null_seeds=null_seeds, seed=seed,
+        search=search, recall=recall, null_seeds=null_seeds, seed=seed,
     )  # fmt: skip
     if sparse.issparse(X):
         return cluster_graph(X, config, in_threads(threads))
@@ -93,11 +108,26 @@ def in_threads(threads: int | None = None) -> Walkers:
     return lambda name, graph, config, max_conductance: Walker(graph, config, max_conductance, threads)
 
 
-def cluster_vectors(X: npt.NDArray[Any], config: ClusterConfig, walkers: Walkers) -> Clusters:
-    """Join the rows of X into a graph, calibrate on the null of the same shape, and search."""
-    distances, neighbours, recall = knn(X, config.k, recall=config.recall, seed=config.seed)
-    graph = graph_from_neighbours(distances, neighbours, weights=config.weights)
-    null = _null(len(X), X.shape[1], config, walkers) if config.null_seeds else NO_NULL
+def here(name: str) -> Finder:
+    """Neighbours found in this process."""
+    return find_neighbours
+
+
+def cluster_vectors(
+    X: npt.NDArray[Any],
+    config: ClusterConfig,
+    walkers: Walkers,
+    finders: Finders = here,
+    spread: Vector | None = None,
+) -> Clusters:
+    """Join the rows of X into a graph, calibrate on the null of the same shape, and search.
+
+    `spread` is the standard deviation of each column of X, if it is not one.
+    """
+    found = finders("search")(X, config.k, Search.of(config))
+    graph, recall = walk_graph(found, config), found.recall
+    del found
+    null = _null(X.shape, config, walkers, finders, spread) if config.null_seeds else NO_NULL
     threshold = null.threshold(config.expected_false) if config.max_conductance is None else config.max_conductance
     return _search(graph, config, threshold, null, recall, walkers)
 
@@ -106,31 +136,39 @@ def cluster_graph(graph: Any, config: ClusterConfig, walkers: Walkers) -> Cluste
     """Search a graph as it is given."""
     if config.max_conductance is None:
         raise UserError("cluster.max_conductance must be given with a graph: there is no null to calibrate it on")
-    return _search(sparse.csr_array(graph), config, config.max_conductance, NO_NULL, float("nan"), walkers)
+    return _search(WalkGraph.from_matrix(graph), config, config.max_conductance, NO_NULL, None, walkers)
 
 
-def _null(points: int, dimensions: int, config: ClusterConfig, walkers: Walkers) -> Null:
-    graph = null_graph(points, dimensions, config)
+def _null(
+    shape: tuple[int, ...], config: ClusterConfig, walkers: Walkers, finders: Finders, spread: Vector | None
+) -> Null:
+    graph = null_graph(shape[0], shape[1], config, finders("null"), spread)
     return search_null(graph, config, walkers("null", graph, config, ACCEPT_NOTHING))
 
 
 def _search(
-    graph: sparse.csr_array, config: ClusterConfig, threshold: float, null: Null, recall: float, walkers: Walkers
+    graph: WalkGraph, config: ClusterConfig, threshold: float, null: Null, recall: Recall | None, walkers: Walkers
 ) -> Clusters:
-    walk_graph = WalkGraph.from_matrix(graph)
-    found = search_graph(walk_graph, config, threshold, walkers("search", walk_graph, config, threshold))
+    found = search_graph(graph, config, threshold, walkers("search", graph, config, threshold))
+    return described(graph, found, config, threshold, null, recall)
+
+
+def described(
+    graph: WalkGraph, found: Found, config: ClusterConfig, threshold: float, null: Null, recall: Recall | None
+) -> Clusters:
+    """What was found, beside the null and with the cohesion of every cluster."""
     depth = [null.depth(conductance) for conductance in found.table["conductance"]]
     return Clusters(
         labels=found.labels,
         pagerank=found.pagerank,
         table=found.table.with_columns(
-            depth=pl.Series(depth, dtype=pl.Float64), cohesion=pl.Series(cohesions(walk_graph, found.labels))
+            depth=pl.Series(depth, dtype=pl.Float64), cohesion=pl.Series(cohesions(graph, found.labels))
         ),
         sweeps=found.sweeps,
         null=null.table,
-        graph=graph,
+        walk_graph=graph,
         max_conductance=threshold,
         expected_false=null.expected_below(threshold) if null.walks else float("nan"),
-        epsilon=default_epsilon(walk_graph.volume) if config.epsilon is None else config.epsilon,
-        recall=recall,
+        epsilon=default_epsilon(graph.volume) if config.epsilon is None else config.epsilon,
+        neighbours=recall,
     )

@@ -1,7 +1,8 @@
 """Stage `clusters`: whitening, kNN graph, localized PageRank, clusters, and the null they are held against.
 
-Reads upsampled/. Writes ``whitening.safetensors``, ``graph/`` (indptr, indices, weights), ``labels.npy``,
-``clusters.parquet``, ``members.parquet``, ``sweeps.parquet`` and ``null.parquet``.
+Reads upsampled/, and what aux/ says of the accuracy of every PC. Writes ``whitening.safetensors``, ``graph/`` (indptr,
+indices, weights), ``labels.npy``, ``clusters.parquet``, ``members.parquet``, ``sweeps.parquet``, ``null.parquet`` and
+``recall.parquet``.
 """
 
 from __future__ import annotations
@@ -15,30 +16,56 @@ import polars
 
 from cluster.config import ClusterConfig
 from cluster.items import ItemWalks, write_graph
-from cluster.search import Clusters, Walkers, cluster_vectors
+from cluster.neighbour_items import ItemNeighbours
+from cluster.recall import Recall
+from cluster.search import Clusters, Finders, Walkers, cluster_vectors
 from cluster.walkgraph import WalkGraph
 from cluster.whitening import Whitening
 from scale.engine import Workspace
 from scale.errors import UserError
 from scale.store import Shards, read_table, write_array, write_table, written
 
-#: Holds the walks of an unfinished search.
-WALKS = "walks"
+#: Hold the walks and the neighbours of an unfinished search.
+WALKS, NEIGHBOURS = "walks", "neighbours"
 
 
 def save_whitening(folder: Path, whitening: Whitening) -> None:
     from safetensors.numpy import save_file
 
-    arrays = {name: np.ascontiguousarray(getattr(whitening, name)) for name in ("mean", "components", "variances")}
+    names = ("mean", "components", "variances", "spread")
+    arrays = {name: np.ascontiguousarray(getattr(whitening, name)) for name in names}
     with written(folder / "whitening.safetensors") as temporary:
         save_file(arrays, temporary)
 
 
-def whitened(upsampled: Path, config: ClusterConfig) -> tuple[Whitening, np.ndarray]:
-    """Fit on all predicted coordinates, shard by shard, and transform them, float32."""
+def fitted(upsampled: Path, aux: Path, config: ClusterConfig) -> Whitening:
+    """Fitted on all predicted coordinates, shard by shard, and scaled as asked."""
+    blocks = Shards(upsampled).blocks("coordinates")
+    whitening = Whitening.fit_stream(blocks, rtol=config.rtol, n_components=config.n_components)
+    if config.whitening == "reliability":
+        return whitening.to_signal(prediction_reliability(aux))
+    return whitening.to_variance() if config.whitening == "none" else whitening
+
+
+def prediction_reliability(aux: Path) -> np.ndarray:
+    """The share of each predicted PC's variance that is signal: its squared correlation with the true PC.
+
+    A prediction that correlates by r with a measurement at other draws, which itself correlates by c with the truth,
+    correlates by r / c with the truth.
+    """
+    table = read_table(aux / "accuracy.parquet")
+    r, c = (np.maximum(table[name].to_numpy(), 0) for name in ("pearson", "ceiling"))
+    return np.minimum(np.divide(r, c, out=np.zeros_like(r), where=c > 0), 1) ** 2
+
+
+def transformed(upsampled: Path, whitening: Whitening) -> np.ndarray:
+    """All predicted coordinates after whitening, float32."""
     shards = Shards(upsampled)
-    whitening = Whitening.fit_stream(shards.blocks("coordinates"), rtol=config.rtol, n_components=config.n_components)
-    return whitening, np.concatenate([whitening.transform(block) for block in shards.blocks("coordinates")])
+    vectors, filled = np.empty((sum(map(len, shards.blocks("coordinates"))), len(whitening.variances)), np.float32), 0
+    for block in shards.blocks("coordinates"):
+        vectors[filled : filled + len(block)] = whitening.transform(block)
+        filled += len(block)
+    return vectors
 
 
 def members_table(rows: polars.DataFrame, found: Clusters, vectors: np.ndarray) -> polars.DataFrame:
@@ -63,9 +90,9 @@ def members_table(rows: polars.DataFrame, found: Clusters, vectors: np.ndarray) 
 
 def write_clusters(folder: Path, found: Clusters, rows: polars.DataFrame, vectors: np.ndarray) -> None:
     for name, array in (
-        ("indptr", found.graph.indptr),
-        ("indices", found.graph.indices),
-        ("weights", found.graph.data),
+        ("indptr", found.walk_graph.indptr),
+        ("indices", found.walk_graph.indices),
+        ("weights", found.walk_graph.weights),
     ):
         write_array(folder / "graph" / f"{name}.npy", array)
     write_array(folder / "labels.npy", found.labels)
@@ -86,6 +113,23 @@ def in_items(work: Workspace) -> Walkers:
     return walker
 
 
+def neighbours_in_items(work: Workspace) -> Finders:
+    """Neighbours that are kept likewise."""
+    return lambda name: ItemNeighbours(work.folder / NEIGHBOURS / name, work.engine, work.progress)
+
+
+def recall_facts(recall: Recall, labels: np.ndarray) -> dict[str, Any]:
+    """What share of true neighbours is in the graph: by density, which was known before, and by cluster."""
+    return {
+        "recall": recall.total,
+        "recall_densest": recall.dense,
+        "recall_sparsest": recall.sparse,
+        "recall_clustered": recall.inside(labels >= 0),
+        "recall_unclustered": recall.inside(labels < 0),
+        "recall_sample": len(recall.rows),
+    }
+
+
 def make(work: Workspace, config: ClusterConfig) -> dict[str, Any]:
     upsampled = work.inputs["upsampled"]
     rows = read_table(upsampled / "rows.parquet")
@@ -93,12 +137,16 @@ def make(work: Workspace, config: ClusterConfig) -> dict[str, Any]:
         raise UserError(
             f"cluster.k: {config.k} neighbours need more than {len(rows)} tokens; lower it or upsample more"
         )
-    whitening, vectors = whitened(upsampled, config)
+    whitening = fitted(upsampled, work.inputs["aux"], config)
+    vectors = transformed(upsampled, whitening)
     save_whitening(work.folder, whitening)
     work.progress.say(f"  {len(vectors)} tokens in {vectors.shape[1]} dimensions; graph, null and search")
-    found = cluster_vectors(vectors, config, in_items(work))
+    found = cluster_vectors(vectors, config, in_items(work), neighbours_in_items(work), whitening.spread)
+    assert found.neighbours is not None
     write_clusters(work.folder, found, rows, vectors)
-    shutil.rmtree(work.folder / WALKS)
+    write_table(work.folder / "recall.parquet", found.neighbours.table())
+    for name in (WALKS, NEIGHBOURS):
+        shutil.rmtree(work.folder / name)
     return {
         "rows": len(rows),
         "dimensions": vectors.shape[1],
@@ -106,7 +154,7 @@ def make(work: Workspace, config: ClusterConfig) -> dict[str, Any]:
         "clustered_share": float((found.labels >= 0).mean()),
         "max_conductance": found.max_conductance,
         "expected_false": found.expected_false,
-        "recall": found.recall,
+        **recall_facts(found.neighbours, found.labels),
         "epsilon": found.epsilon,
         "alpha": config.alpha,
         "k": config.k,

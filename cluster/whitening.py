@@ -1,10 +1,12 @@
 """Whitening: principal components scaled to unit variance, fitted block by block in float64.
 
-X is (rows, d). Directions whose variance is below a relative threshold are dropped, never amplified.
+X is (rows, d). Directions whose variance is below a relative threshold are dropped, never amplified. Unit variance
+lifts noisy directions to the height of the others; where it is known how much of each column is signal, directions can
+be scaled to the variance of their signal instead, or left as they are.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -62,7 +64,7 @@ class WhiteningAccumulator:
         if kept == 0:
             raise UserError("whitening needs rows that differ: all rows are the same")
         kept = kept if n_components is None else min(kept, n_components)
-        return Whitening(self.mean.copy(), _with_fixed_signs(components[:kept]), variances[:kept].copy())
+        return Whitening(self.mean.copy(), _with_fixed_signs(components[:kept]), variances[:kept].copy(), np.ones(kept))
 
 
 @dataclass(frozen=True)
@@ -73,11 +75,13 @@ class Whitening:
         mean: Of the rows (d).
         components: Orthonormal principal directions (kept, d); the largest entry of each is positive.
         variances: Of the rows along each component, with rows - 1 in the denominator (kept).
+        spread: Standard deviation of each coordinate (kept): one, unless scaled otherwise.
     """
 
     mean: Vector
     components: npt.NDArray[np.float64]
     variances: Vector
+    spread: Vector
 
     @classmethod
     def fit_stream(
@@ -96,9 +100,24 @@ class Whitening:
             raise UserError("whitening needs at least one block of rows")
         return accumulator.result(rtol, n_components)
 
+    def to_variance(self) -> "Whitening":
+        """The same directions, each with the variance it has."""
+        return replace(self, spread=np.sqrt(self.variances))
+
+    def to_signal(self, reliability: Vector) -> "Whitening":
+        """The same directions, each scaled to the variance of its signal, reliability times variance.
+
+        A direction has the mean reliability of the d columns, weighted by its squared loadings.
+        """
+        signal = np.square(self.components) @ np.asarray(reliability, dtype=np.float64) * self.variances
+        if not (np.isfinite(signal).all() and signal.min() >= 0 and signal.max() > 0):
+            raise UserError("cluster.whitening: no column is known to be reliable; set it to plain")
+        return replace(self, spread=np.sqrt(signal))
+
     def transform(self, X: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Coordinates (rows, kept) of unit variance, computed in float64; float32 rows give float32 coordinates."""
+        """Coordinates (rows, kept), computed in float64; float32 rows give float32 coordinates."""
         coordinates = (np.asarray(X, dtype=np.float64) - self.mean) @ self.components.T / np.sqrt(self.variances)
+        coordinates *= self.spread
         return coordinates.astype(np.float32) if np.asarray(X).dtype == np.float32 else coordinates
 
 

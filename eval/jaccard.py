@@ -62,7 +62,7 @@ def jaccard_rows(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def jaccard_knn(X: np.ndarray, Y: np.ndarray, k: int = LeakageConfig.k) -> float:
     """Mean Jaccard index of the exact k nearest neighbours in two descriptions (N, D) and (N, E) of the same rows."""
     assert len(X) == len(Y), (X.shape, Y.shape)
-    return JaccardKNN(k).update(*(knn(side, k, exact=True).neighbours for side in (X, Y))).result().mean
+    return JaccardKNN(k).update(*(knn(side, k, search="exact").neighbours for side in (X, Y))).result().mean
 
 
 def permute_rows(neighbours: np.ndarray, permutation: np.ndarray) -> np.ndarray:

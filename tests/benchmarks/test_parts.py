@@ -128,7 +128,7 @@ def test_too_few_documents_for_neighbours_are_refused() -> None:
         in_other_documents(points, points, np.arange(20), np.zeros(20, int), 3)
 
 
-@pytest.mark.parametrize("metric", ["cosine", "euclidean", "whitened"])
+@pytest.mark.parametrize("metric", ["cosine", "euclidean", "whitened", "signal"])
 def test_noise_that_draws_share_makes_neighbours_within_a_half_and_none_across(metric: str) -> None:
     """Tokens with the same target get the same noise, another in each half: all there is within, nothing across."""
     tokens = targets()

@@ -4,7 +4,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from cluster.neighbours import knn
+from cluster import neighbours as module
+from cluster.config import Method
+from cluster.indexes import ListIndex, QuantisedIndex, read_index
+from cluster.neighbours import Search, knn, prepare, search_blocks
 from scale.errors import UserError
 
 
@@ -79,22 +82,65 @@ def test_every_other_point_can_be_asked_for(cloud: npt.NDArray[np.float32]) -> N
         knn(small, 0)
 
 
-@pytest.mark.parametrize("width", [8, 9])
-def test_approximate_search_states_the_recall_it_reached(width: int) -> None:
+@pytest.mark.parametrize(("search", "width"), [("lists", 8), ("quantised", 8), ("quantised", 9)])
+def test_approximate_search_states_the_recall_it_reached(search: Method, width: int) -> None:
     X = np.random.default_rng(2).standard_normal((6000, width)).astype(np.float32)
     exact = knn(X, 10)
-    found = knn(X, 10, recall=0.9, exact=False)
+    found = knn(X, 10, recall=0.9, search=search)
     shared = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(exact.neighbours, found.neighbours, strict=True)])
-    assert found.recall >= 0.9
+    assert 0.9 <= found.recall < 1
     assert shared == pytest.approx(found.recall, abs=0.03)
-    again = knn(X, 10, recall=0.9, exact=False)
+    again = knn(X, 10, recall=0.9, search=search)
     np.testing.assert_array_equal(again.neighbours, found.neighbours)
+
+
+def test_lists_reach_any_recall(cloud: npt.NDArray[np.float32]) -> None:
+    X = np.concatenate([cloud, cloud + 3, cloud * 4])
+    exact = knn(X, 10, search="exact")
+    found = knn(X, 10, recall=1.0, search="lists")
+    np.testing.assert_array_equal(found.neighbours, exact.neighbours)
+    np.testing.assert_array_equal(found.distances, exact.distances)
 
 
 def test_a_recall_out_of_reach_is_refused() -> None:
     X = np.random.default_rng(3).standard_normal((6000, 200)).astype(np.float32)
-    with pytest.raises(UserError, match=r"recall 1\.0 is out of reach"):
-        knn(X, 10, recall=1.0, exact=False)
+    with pytest.raises(UserError, match=r"cluster\.recall 1\.0 is out of reach .* set cluster\.search to lists"):
+        knn(X, 10, recall=1.0, search="quantised")
+    rows = np.arange(len(X))
+    with pytest.raises(UserError, match=r"raise cluster\.probes or leave it null"):
+        prepare(X, X, rows, 10, Search("lists", 0.9, probes=2))
+
+
+@pytest.mark.parametrize("kind", [ListIndex, QuantisedIndex])
+def test_lists_too_short_are_followed_by_others(kind: type[ListIndex] | type[QuantisedIndex]) -> None:
+    """Of 60 groups of 20 points, so that most lists near a point hold no 30 others."""
+    rng = np.random.default_rng(4)
+    X = np.repeat(rng.standard_normal((60, 6)) * 10, 20, axis=0).astype(np.float32)
+    X += rng.standard_normal(X.shape).astype(np.float32) * 0.01
+    rows = np.arange(len(X))
+    lists = ListIndex.of(X, 60, 0).lists
+    assert np.mean(np.diff(lists.bounds) < 30) > 0.8
+    distances, neighbours = search_blocks(kind.of(X, 60, 0), X, X, rows, 30)
+    assert np.isfinite(distances).all()
+    assert (neighbours[:, :19] // 20 == rows[:, None] // 20).all()
+
+
+def test_every_pair_is_compared_up_to_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    X = np.random.default_rng(5).standard_normal((3000, 5)).astype(np.float32)
+    rows = np.arange(len(X))
+    assert len(prepare(X, X, rows, 5, Search("auto", 0.9))[1].rows) == 0
+    monkeypatch.setattr(module, "EXACT_BUDGET", 1e7)
+    assert len(prepare(X, X, rows, 5, Search("auto", 0.9))[1].rows) == 1000
+    assert len(prepare(X, X, rows, 5, Search("exact", 0.9))[1].rows) == 0
+
+
+@pytest.mark.parametrize("search", ["lists", "quantised"])
+def test_an_index_is_the_same_from_its_arrays(search: Method, cloud: npt.NDArray[np.float32]) -> None:
+    X = np.concatenate([cloud, cloud + 1])
+    index, _ = prepare(X, X, np.arange(len(X)), 6, Search(search, 0.5))
+    again = read_index(index.arrays(), X)
+    np.testing.assert_array_equal(again.candidates(X[:50], 10), index.candidates(X[:50], 10))
+    np.testing.assert_array_equal(again.order, index.order)
 
 
 def test_values_that_are_not_numbers_are_refused(cloud: npt.NDArray[np.float32]) -> None:

@@ -1,10 +1,14 @@
 """The tail fitted to the null's conductances, against distributions whose tail is known."""
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pytest
 
 from cluster.config import ClusterConfig
+from cluster.neighbours import Found, Search, find_neighbours
 from cluster.null import ACCEPT_NOTHING, WEAK_COMMUNITY, LowerTail, Null, null_graph, search_null
 from cluster.walks import Walker
 
@@ -12,6 +16,21 @@ from cluster.walks import Walker
 def null_of(points: int, dimensions: int, config: ClusterConfig) -> Null:
     graph = null_graph(points, dimensions, config)
     return search_null(graph, config, Walker(graph, config, ACCEPT_NOTHING))
+
+
+def test_the_null_is_as_wide_as_the_vectors() -> None:
+    seen = []
+
+    def finder(X: npt.NDArray[Any], k: int, search: Search) -> Found:
+        seen.append(X)
+        return find_neighbours(X, k, search)
+
+    config = ClusterConfig(k=5)
+    spread = np.array([3.0, 0.5, 0.0])
+    for given in (None, spread):
+        null_graph(2000, 3, config, finder, given)
+    np.testing.assert_allclose(seen[0].std(axis=0), 1, atol=0.05)
+    np.testing.assert_allclose(seen[1], seen[0] * spread, rtol=1e-6)
 
 
 def test_an_exponential_tail_is_continued_beyond_the_sample() -> None:

@@ -85,3 +85,40 @@ def test_what_cannot_be_whitened_is_refused(rows: Dense) -> None:
         Whitening.fit_stream([])
     with pytest.raises(UserError, match="6 columns"):
         WhiteningAccumulator(6).update(rows[:, :5])
+
+
+def test_directions_are_scaled_to_the_variance_of_their_signal() -> None:
+    """Columns without correlation, each a signal and noise whose shares are known."""
+    rng = np.random.default_rng(3)
+    rows = np.linalg.qr(rng.standard_normal((4000, 4)) - 0.01)[0] * 60 * np.array([4.0, 3.0, 2.0, 1.0])
+    reliability = np.array([0.9, 0.1, 0.5, 0.0])
+    plain = whiten(rows)
+    columns = np.abs(plain.components).argmax(axis=1)
+    assert columns.tolist() == [0, 1, 2, 3]
+    fitted = plain.to_signal(reliability)
+    variances = fitted.transform(rows).var(axis=0, ddof=1)
+    np.testing.assert_allclose(variances, reliability * rows.var(axis=0, ddof=1), rtol=0.01, atol=0.01)
+    np.testing.assert_allclose(variances, fitted.spread**2, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(plain.transform(rows) * fitted.spread, fitted.transform(rows), atol=1e-12)
+
+
+def test_a_mixed_direction_has_the_mean_reliability_of_its_columns() -> None:
+    rng = np.random.default_rng(4)
+    common = rng.standard_normal((3000, 1))
+    rows = np.hstack([common, common]) + 1e-3 * rng.standard_normal((3000, 2))
+    fitted = whiten(rows, n_components=1)
+    signal = fitted.to_signal(np.array([1.0, 0.5])).spread ** 2
+    np.testing.assert_allclose(signal, 0.75 * fitted.variances, rtol=1e-3)
+
+
+def test_left_as_they_are_rows_keep_their_distances(rows: Dense) -> None:
+    turned = whiten(rows).to_variance().transform(rows)
+    between = np.linalg.norm(rows[:50, None] - rows[None, :50], axis=2)
+    np.testing.assert_allclose(np.linalg.norm(turned[:50, None] - turned[None, :50], axis=2), between, atol=1e-9)
+    white = whiten(rows).transform(rows)
+    assert np.abs(np.linalg.norm(white[:50, None] - white[None, :50], axis=2) - between).max() > 0.5
+
+
+def test_nothing_reliable_is_refused(rows: Dense) -> None:
+    with pytest.raises(UserError, match=r"cluster\.whitening: no column is known to be reliable"):
+        whiten(rows).to_signal(np.zeros(6))

@@ -33,9 +33,9 @@ def test_itself_is_one_and_unrelated_is_chance():
 
 def test_shards_of_queries_equal_one_pass():
     X, Y = two_views()
-    whole = JaccardKNN(10).update(*(knn(side, 10, exact=True).neighbours for side in (X, Y))).result()
+    whole = JaccardKNN(10).update(*(knn(side, 10, search="exact").neighbours for side in (X, Y))).result()
     shards = [
-        JaccardKNN(10).update(*(knn(side, 10, queries=rows, exact=True).neighbours for side in (X, Y)))
+        JaccardKNN(10).update(*(knn(side, 10, queries=rows, search="exact").neighbours for side in (X, Y)))
         for rows in np.split(np.arange(len(X)), [100, 101])
     ]
     merged = shards[0].merge(shards[1]).merge(shards[2]).result()
@@ -52,9 +52,9 @@ def test_rows_ignore_the_order_of_neighbours():
 def test_permuted_lists_equal_neighbours_of_permuted_rows():
     X, Y = two_views()
     permutation = np.random.default_rng(1).permutation(len(X))
-    direct = np.sort(knn(X[permutation], 10, exact=True).neighbours)
-    neighbours = knn(X, 10, exact=True).neighbours
+    direct = np.sort(knn(X[permutation], 10, search="exact").neighbours)
+    neighbours = knn(X, 10, search="exact").neighbours
     np.testing.assert_array_equal(np.sort(permute_rows(neighbours, permutation)), direct)
-    other = knn(Y, 10, exact=True).neighbours
+    other = knn(Y, 10, search="exact").neighbours
     control = jaccard_rows(permute_rows(neighbours, permutation), other).mean()
     assert control < 0.05 < jaccard_rows(neighbours, other).mean()
