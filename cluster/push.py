@@ -186,7 +186,7 @@ def solve(keep, epsilon, here, state, counters):  # type: ignore[no-untyped-def]
             slack = 0.25 * epsilon * here.degree[u]
             near = near and abs(missing) <= slack and -state.total[u] * here.degree[u] <= slack
             squared += missing * missing / here.degree[u]
-        if near:
+        if near or squared == 0.0:  # solved exactly, though y may be further below zero than it should
             break
         for u in opened:
             state.step[u] = state.missing[u] / here.degree[u] + squared / before * state.step[u]
