@@ -71,7 +71,7 @@ def compared(layers: list[np.ndarray], Y: np.ndarray, rounds: int) -> None:
 def neighbours(X: np.ndarray, Y: np.ndarray, queries: int, k: int) -> None:
     rows = np.random.default_rng(0).choice(len(X), queries, replace=False)
     lists: list[np.ndarray] = []
-    searched = seconds(lambda: lists.extend(knn(side, k, queries=rows, exact=True).neighbours for side in (X, Y)))
+    searched = seconds(lambda: lists.extend(knn(side, k, queries=rows, search="exact").neighbours for side in (X, Y)))
     overlap = seconds(lambda: JaccardKNN(k).update(*lists).result())
     print(
         f"\nJaccard, k {k}, {queries} queries among {len(X)}: search {searched:.2f} CPU s, overlap {overlap:.3f} "

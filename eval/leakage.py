@@ -70,7 +70,7 @@ class Comparison:
 
     def neighbours(self, values: np.ndarray) -> np.ndarray:
         """Every pair is compared: a sample of `leakage.tokens` rows allows it."""
-        return knn(values, self.k, exact=True).neighbours
+        return knn(values, self.k, search="exact").neighbours
 
     def rows(self, name: str, layer: int, values: np.ndarray) -> list[dict[str, Any]]:
         """All figures of one part (N, D)."""

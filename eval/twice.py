@@ -59,7 +59,7 @@ def in_other_documents(points: np.ndarray, asking: np.ndarray, documents: np.nda
     for asked in (4 * k, k + longest):  # few queries need more than the first
         for start in range(0, len(left), QUERY_BLOCK):
             rows = left[start : start + QUERY_BLOCK]
-            near = knn(points, min(asked, k + longest), queries=asking[rows], exact=True).neighbours
+            near = knn(points, min(asked, k + longest), queries=asking[rows], search="exact").neighbours
             own = documents[near] == documents[rows, None]
             order = np.argsort(own, axis=1, kind="stable")[:, :k]  # the others first, nearest first
             enough = ~np.take_along_axis(own, order[:, -1:], axis=1)[:, 0]
