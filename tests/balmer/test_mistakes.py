@@ -17,9 +17,12 @@ import warm
 import yaml
 
 from balmer.cli import main
-from balmer.runner import Runner
+from balmer.folder import State
+from balmer.runner import Runner, check_identity
+from balmer.stages import stage_named
 from conftest import VOCABULARY, make_model, make_tokenizer
 from runs import write_run_file
+from scale.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -163,6 +166,19 @@ def test_a_folder_that_is_not_a_run_is_left_alone(run_file: Path, capsys: pytest
     assert main(["run", str(run_file)]) == 2
     assert "is not empty and not a run (it has no run.yaml)" in capsys.readouterr().err
     assert [p.name for p in out.iterdir()] == ["thesis.tex"]
+
+
+def test_a_stage_that_never_recorded_its_model_says_nothing_of_another() -> None:
+    """As those of older versions, which did not read it; of a model that was recorded, other bytes are another's."""
+    stages = {name: stage_named(name) for name in ("leakage", "draws")}
+    unrecorded = State(
+        stages["leakage"], "stale", ["model.files.config.json: absent -> 1f", "leakage.k: 50 -> 40"], None
+    )
+    other = State(stages["draws"], "stale", ["model.files.config.json: 2e -> 1f"], None)
+    check_identity([unrecorded], Path("run"), overwrite=False)
+    check_identity([unrecorded, other], Path("run"), overwrite=True)
+    with pytest.raises(UserError, match=r"^folder: run was made from another model \(model\.files\.config\.json: 2e"):
+        check_identity([unrecorded, other], Path("run"), overwrite=False)
 
 
 def test_a_run_of_another_model_is_not_overwritten(
