@@ -20,7 +20,7 @@ from scale.store import Shards, read_json, read_manifest, read_table
 
 GRADIENTS = [
     "--sgld.estimator", "gaussian-gradient", "--aux.estimator", "covariance", "--sgld.localization", "1000",
-    "--sgld.components", "[l0h0, l1h0, l1 mlp, l2h1, unembed]", "--taps.responses", "false", "--leakage.repeats", "1",
+    "--sgld.components", "[l0h0, l1h0, l1 mlp, l2h1, unembed]", "--taps.responses", "none", "--leakage.repeats", "1",
 ]  # fmt: skip
 
 
