@@ -18,7 +18,7 @@ demo: $(VENV)/installed
 	$(BIN)/balmer demo
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile
+	$(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile --durations 20
 
 check: lint test
 

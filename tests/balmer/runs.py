@@ -22,7 +22,9 @@ SETTINGS: dict[str, Any] = {
     "aux": {"epochs": 3, "expansion": 2, "batch_size": 64, "validation_share": 0.3, "bootstrap": 20},
     "upsample": {"contexts_per_shard": 8},
     "cluster": {"k": 8, "null_seeds": 20, "min_size": 10, "expected_false": 20.0, "max_conductance": 0.9},
-    "leakage": {"k": 10, "groups": 4, "bootstrap": 20, "permutations": 39, "min_members": 3},
+    "leakage": {
+        "k": 10, "groups": 4, "bootstrap": 20, "permutations": 39, "min_members": 3, "splits": 2, "repeats": 1,
+    },
 }  # fmt: skip
 
 
