@@ -54,7 +54,7 @@ STAGES = (
     Stage("leakage", "whether to believe them", "eval.stage", ("model", "aux", "cluster", "leakage"),
           ("corpus", "chi", "taps", "aux", "upsampled", "clusters"), version=3),
     Stage("report", "the page to look at", "cluster.report.stage", ("report",),
-          ("corpus", "draws", "chi", "taps", "aux", "upsampled", "clusters", "leakage"), version=2),
+          ("corpus", "draws", "chi", "taps", "aux", "upsampled", "clusters", "leakage"), version=3),
 )  # fmt: skip
 
 #: Makers of the stage `aux` in controls that change nothing before it.

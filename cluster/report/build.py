@@ -58,7 +58,7 @@ def build(inputs: Mapping[str, Path], folder: Path, config: ReportConfig) -> dic
     named = [(row[0], _name(row, vocabulary), row[1]) for row in starters[:NAMED]]
     found = findings(overview, leakage)
     overview |= {
-        "leakage": {"status": leakage.status, "sentence": leakage.sentence},
+        "leakage": {"status": leakage.status, "sentence": leakage.sentence, "of": list(leakage.of)},
         "findings": on_the_page(found, leakage),
         "starters": starters,
         "words": _words(starters, vocabulary),

@@ -6,7 +6,7 @@ the susceptibilities it stands for do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 MISSING = "Leakage was not measured in this run, so it cannot be ruled out."
@@ -18,12 +18,14 @@ PUBLISHED = "activations"
 class Verdict:
     """`status` is "missing", "untested" (nothing could be told), "visible" (of some input) or "not visible".
 
-    `sentence` is about activations where they are read; `further` has the others', by input.
+    `sentence` is about activations where they are read; `further` has the others', by input. `of` names the inputs
+    that leak.
     """
 
     status: str
     sentence: str
     further: Mapping[str, str] = field(default_factory=dict)
+    of: Sequence[str] = ()
 
 
 def leakage_verdict(found: Mapping[str, Mapping[str, str]] | None) -> Verdict:
@@ -33,6 +35,6 @@ def leakage_verdict(found: Mapping[str, Mapping[str, str]] | None) -> Verdict:
     statuses = [one["status"] for one in found.values()]
     status = next((known for known in ("visible", "not visible") if known in statuses), "untested")
     first = PUBLISHED if PUBLISHED in found else next(iter(found))
-    return Verdict(
-        status, found[first]["sentence"], {name: one["sentence"] for name, one in found.items() if name != first}
-    )
+    further = {name: one["sentence"] for name, one in found.items() if name != first}
+    leaking = [name for name, one in found.items() if one["status"] == "visible"]
+    return Verdict(status, found[first]["sentence"], further, leaking)

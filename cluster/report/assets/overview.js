@@ -26,7 +26,7 @@ balmer.overview = (() => {
       key("Clusters", count(clusters.count), `${percent(clusters.clustered_share)} of tokens clustered`),
       key("Expected false", fewOf(clusters.expected_false), "clusters, by the null"),
       key("Accuracy", fixed(accuracy?.pearson), ceiling),
-      key("Leakage", LEAKAGE[leakage.status], leakage.status === "visible" || leakage.status === "not visible" ? "prediction against truth" : ""),
+      key("Leakage", LEAKAGE[leakage.status], leakage.of.length ? `of ${leakage.of.join(", ")}` : leakage.status === "not visible" ? "prediction against truth" : ""),
       key("Supported", percent(support.share, 0), `${count(support.supported)} of ${count(support.tested)} tested`),
       key("Chains excluded", count(components?.excluded_chains), components ? `of ${count(components.names.length)} components` : ""));
   }

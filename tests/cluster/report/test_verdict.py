@@ -25,6 +25,7 @@ def test_one_input_that_leaks_is_leakage_and_none_that_was_told_is_no_verdict(
     assert verdict.status == status
     assert verdict.sentence == "About activations."
     assert verdict.further == {"gradients": "About gradients."}
+    assert list(verdict.of) == [name for name, one in statuses.items() if one == "visible"]
 
 
 def test_without_activations_the_first_input_speaks() -> None:
