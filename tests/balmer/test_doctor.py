@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from balmer import doctor
 from balmer.cli import main
@@ -29,8 +30,9 @@ def test_the_disk_that_the_draws_need(
 ) -> None:
     """What a run wrote: of every component, and of the whole model if there are chains."""
     run_file = write_run_file(tmp_path / "run.yaml", tmp_path / "out", model_folder, text_folder)
-    text = run_file.read_text(encoding="utf-8").replace("sgld:", f"sgld:\n  estimator: {estimator}\n  runaway: 1000.0")
-    run_file.write_text(text, encoding="utf-8")
+    settings = yaml.safe_load(run_file.read_text(encoding="utf-8"))
+    settings["sgld"] |= {"estimator": estimator, "runaway": 1000.0, "step_size": 2e-3}
+    run_file.write_text(yaml.safe_dump(settings), encoding="utf-8")
     assert main(["run", str(run_file), "--until", "draws", "--quiet"]) == 0
     files = [DrawFile(path) for path in (tmp_path / "out" / "draws").rglob("*.safetensors")]
     written = sum(part.nbytes for file in files for part in file.slices)
