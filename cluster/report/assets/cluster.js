@@ -1,6 +1,8 @@
 "use strict";
 /* One cluster: its tokens in context, what they share, how the components respond, how far to believe it. */
 balmer.cluster = (() => {
+  // What was changed, where the run's name for it is short.
+  const WAYS = { prediction: "held-out predictions alone", "ground truth": "held-out ground truth alone", "first half of the draws": "that of one half of the draws", "second half of the draws": "of the other" };
   const { make, count, fixed, percent, signed, catalogue } = balmer;
 
   function supportSentence(support, level) {
@@ -69,7 +71,7 @@ balmer.cluster = (() => {
       ["Size", `${count(page.size)} tokens (${splits})`],
       ["Conductance", `${fixed(page.conductance)}, threshold ${threshold}${within}`],
       ["Support", supportSentence(page.support, data.support.level)],
-      ...(page.stability ? [["Stability", page.stability.map(([way, value]) => `${way.replaceAll("_", " ")} ${fixed(value, 2)}`).join(", ")]] : []),
+      ...(page.stability ? [["Stability", `found again (Jaccard) with ${page.stability.map(([way, value]) => `${WAYS[way] ?? way.replaceAll("_", " ")} ${fixed(value, 2)}`).join(", ")}`]] : []),
       ["Positions", `median ${page.positions[1]} of ${data.run.context_tokens - 1}, most between ${page.positions[0]} and ${page.positions[2]}`],
     ];
     return make("dl", { class: "lead" }, ...facts.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]), make("dt", {}, "Label"), make("dd", {}, ...provenance(page)));
