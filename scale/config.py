@@ -100,8 +100,8 @@ class SGLDConfig:
         estimator: "plain" takes the covariance over draws of the sampler. "gaussian-gradient" takes N(w*, I/γ) for the
             posterior, which it is where the loss holds little of it, and gradients at draws of it: no chain, no steps;
             far more reliable for the same cost. "mean-gradient" takes the mean of those gradients, which is the first
-            and by far the largest term of that covariance, as reliable for 3 to 8 times less. "tangent-gradient" carries
-            gradients along chains of the posterior itself (docs/estimators.md).
+            and by far the largest term of that covariance, as reliable at 3 to 8 times less cost. "tangent-gradient"
+            carries gradients along chains of the posterior itself (docs/estimators.md).
         sampler: "rmsprop-sgld" preconditions by the running gradient scale, "sgld" does not. "gaussian" is a control:
             the draws of rmsprop-sgld, each replaced by isotropic noise of the same norm; of gaussian-gradient and
             mean-gradient, every direction. Otherwise gradients do without: those of chains solve the localisation
