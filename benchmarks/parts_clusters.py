@@ -10,6 +10,7 @@ import numpy as np
 from benchmarks.parts_bases import EXPLAINED, fit
 from cluster.search import find_clusters
 from cluster.whitening import whiten
+from eval.agreement import best_matches
 
 
 @dataclass(frozen=True)
@@ -33,18 +34,6 @@ def labels_of(halves: np.ndarray, half: int, components: Sequence[str], threads:
     values = halves[:, half]
     coordinates = fit(values, components, EXPLAINED).coordinates(values).astype(np.float32)
     return find_clusters(whiten(coordinates).transform(coordinates), threads=threads).labels
-
-
-def best_matches(one: np.ndarray, two: np.ndarray) -> np.ndarray:
-    """Jaccard index of every cluster of ``one`` with its best match in ``two``; 0 where ``two`` has no cluster."""
-    rows, columns = (int(labels.max(initial=-1)) + 1 for labels in (one, two))
-    if rows == 0 or columns == 0:
-        return np.zeros(rows)
-    inside = (one >= 0) & (two >= 0)
-    shared = np.zeros((rows, columns))
-    np.add.at(shared, (one[inside], two[inside]), 1)
-    sizes = [np.bincount(labels[labels >= 0], minlength=count) for labels, count in ((one, rows), (two, columns))]
-    return (shared / (sizes[0][:, None] + sizes[1] - shared)).max(axis=1)
 
 
 def agreement(one: np.ndarray, two: np.ndarray) -> Agreement:

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.parts import main
 from benchmarks.parts_bases import fit, levelled, measurement, share_within, shared_variance
-from benchmarks.parts_clusters import agreement, best_matches, between, chance
+from benchmarks.parts_clusters import agreement, between, chance
 from benchmarks.parts_inputs import NAMES, read_run, terms
 from benchmarks.parts_leakage import coordinates, leakage
 from benchmarks.parts_neighbours import (
@@ -25,6 +25,7 @@ from benchmarks.parts_neighbours import (
     same,
     same_target,
 )
+from eval.agreement import best_matches
 from scale.errors import UserError
 from scale.store import Manifest, write_array, write_manifest, write_shard, write_table
 
