@@ -97,7 +97,7 @@ def _overview(run: Inputs, tables: Tables, config: ReportConfig) -> dict[str, An
         "clusters": describe_clusters(run, tables.clusters),
         "accuracy": describe_accuracy(run),
         "support": describe_support(tables.clusters, config.support_level),
-        "stability": tables.stability is not None,
+        "stability": None if tables.stability is None else tables.stability.ways[0],
         "digest": config.digest,
         "before": config.before,
         "after": config.after,

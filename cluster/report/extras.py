@@ -15,13 +15,23 @@ Written = dict[int, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Stability:
-    """How far each cluster was found again, in every way that was tried: name and number."""
+    """How far each cluster was found again, in every way that was tried: name and number.
 
+    Args:
+        ways: Their names; the first is the one that lists show.
+        table: Per cluster, pairs of way and number.
+    """
+
+    ways: list[str]
     table: dict[int, list[list[Any]]]
 
     def of(self, cluster: int) -> list[list[Any]] | None:
         """Pairs of way and number, or None where the cluster was not tried."""
         return self.table.get(cluster)
+
+    def first(self, cluster: int) -> float | None:
+        """In the first way, or None where the cluster was not tried so."""
+        return dict(self.table.get(cluster, ())).get(self.ways[0])
 
 
 def read_stability(inputs: Inputs) -> Stability | None:
@@ -39,7 +49,7 @@ def read_stability(inputs: Inputs) -> Stability | None:
     for row in table.iter_rows(named=True):
         pairs = [[name, rounded(row[name], 3)] for name in numbers]
         found[row["cluster"]] = [pair for pair in pairs if pair[1] is not None]
-    return Stability({cluster: pairs for cluster, pairs in found.items() if pairs})
+    return Stability(numbers, {cluster: pairs for cluster, pairs in found.items() if pairs})
 
 
 def read_written(path: str) -> Written:

@@ -207,7 +207,7 @@ def _list_row(
 ) -> list[Any]:
     """Cluster, size, conductance, effect, corrected p, label (four parts), place on the map (x, y, neighbourhood,
     region), dominant component, leading source, stability, detection score, written label."""
-    cluster, label, stability = fact["cluster"], page["label"], page["stability"]
+    cluster, label = fact["cluster"], page["label"]
     return [
         cluster,
         fact["size"],
@@ -216,7 +216,7 @@ def _list_row(
         *tables.places.row(cluster),
         _dominant(profile),
         page["sources"]["items"][0],
-        stability[0][1] if stability else None,
+        None if tables.stability is None else tables.stability.first(cluster),
         label["detection"],
         None if page["written"] is None else page["written"]["text"],
     ]

@@ -8,12 +8,13 @@ balmer.list = (() => {
   let latest = 0;
   let current = null; /* the table on the page: clearing the filters makes a new one */
 
-  const COLUMNS = [
+  const columns = (data) => [
     { name: "Cluster", by: AT.cluster, falling: false, class: "n id" },
     { name: "Tokens it gathers", by: null, class: "what" },
     { name: "Size", by: AT.size, falling: true, class: "n size" },
     { name: "Conductance", by: AT.conductance, falling: false, class: "n cond" },
     { name: "Support", by: AT.effect, falling: true, class: "n supp", title: "Effect in held-out ground truth" },
+    { name: "Again", by: AT.stability, falling: true, class: "n again", title: data.stability ? `How far it is found again (Jaccard) with ${data.stability}` : "Whether it is found again was not tried in this run" },
     { name: "Label", by: AT.detection, falling: true, class: "n detect", title: "How well the label tells the cluster's tokens from others: 0.5 says nothing" },
     { name: "Component", by: AT.component, falling: false, class: "comp", title: "The component whose mean susceptibility is largest" },
   ];
@@ -102,7 +103,7 @@ balmer.list = (() => {
 
   function cells(row, { smallest, largest }) {
     return [String(row[0]), catalogue.label(row), [bar(Math.log(row[AT.size] / smallest) / Math.log(Math.max(2, largest / smallest))), count(row[AT.size])],
-      fixed(row[AT.conductance]), supportMark(row), row[AT.detection] === null ? "–" : fixed(row[AT.detection], 2), catalogue.componentName(row) ?? "–"];
+      fixed(row[AT.conductance]), supportMark(row), row[AT.stability] === null ? "–" : fixed(row[AT.stability], 2), row[AT.detection] === null ? "–" : fixed(row[AT.detection], 2), catalogue.componentName(row) ?? "–"];
   }
 
   async function show(main, data) {
@@ -112,7 +113,7 @@ balmer.list = (() => {
     let found = null;
     let timer = 0;
     const table = balmer.rows.table({
-      label: "Clusters", columns: COLUMNS, href: (row) => `#cluster-${row[0]}`, line: (row) => cells(row, range),
+      label: "Clusters", columns: columns(data), href: (row) => `#cluster-${row[0]}`, line: (row) => cells(row, range),
       state: Object.defineProperties(place, { by: { get: () => state.by, set: (by) => { state.by = by; }, configurable: true }, falling: { get: () => state.falling, set: (falling) => { state.falling = falling; }, configurable: true } }),
       onSort: () => table.show(catalogue.arrange(found)),
     });

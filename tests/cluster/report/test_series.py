@@ -118,6 +118,7 @@ def test_stability_is_shown_whatever_its_ways(made_run: Any, tmp_path: Path) -> 
     found = read_stability(open_inputs({**made_run.folders, "leakage": leakage}))
     assert found is not None
     assert (found.of(0), found.of(1), found.of(2)) == ([["seed", 0.9], ["draws", 0.5]], [["seed", 0.25]], None)
+    assert (found.ways, [found.first(c) for c in range(3)]) == (["seed", "draws"], [0.9, 0.25, None])
     write_table(leakage / "stability.parquet", pl.DataFrame({"cluster": [3], "seeds": [0.75]}))
     found = read_stability(open_inputs({**made_run.folders, "leakage": leakage}))
     assert found is not None
@@ -133,3 +134,16 @@ def test_written_labels_are_shown_with_their_author(made_run: Any, tmp_path: Pat
     assert pages[0] is None
     with pytest.raises(UserError, match=r"report\.labels: .* is missing"):
         build(made_run.folders, tmp_path / "again", ReportConfig(labels=str(tmp_path / "none.parquet")))
+
+
+def test_the_list_has_the_first_way_of_being_found_again(made_run: Any, tmp_path: Path) -> None:
+    """A cluster that was not tried in that way has no number, whatever other ways say."""
+    leakage = tmp_path / "leakage"
+    shutil.copytree(made_run.folders["leakage"], leakage)
+    tried = pl.DataFrame({"cluster": [0, 0, 1], "way": ["seed", "draws", "draws"], "recovery": [0.9, 0.5, 0.25]})
+    write_table(leakage / "stability.parquet", tried)
+    build({**made_run.folders, "leakage": leakage}, tmp_path / "report", SMALL)
+    overview = read(tmp_path / "report", "overview")
+    listed = {row[0]: row[15] for row in series(tmp_path / "report", "index")}
+    assert overview["stability"] == "seed"
+    assert (listed.pop(0), set(listed.values())) == (0.9, {None})
