@@ -29,10 +29,11 @@ from scale.progress import Progress
 from scale.recommend import RECOMMENDED as SAMPLER
 from scale.recommend import Recommendation, three_digits, typical_time, worth_of
 from scale.store import read_table
+from scale.tangent import USUAL_THETA
 from scale.trial import Bench, share_of_model
 
-#: Share of the way back to w* that a step of `tangent-gradient` goes, and steps that forget where it began.
-THETA, TANGENT_BURN_IN = 0.25, 16
+#: Steps of `tangent-gradient` that forget where it began.
+TANGENT_BURN_IN = 16
 #: Keys of each section that are recommended.
 RECOMMENDED = {"sgld": (*SAMPLER, "estimator", "chains", "draws"), "probe": ("draws_per_document",)}
 
@@ -59,7 +60,11 @@ def with_estimator(settings: SGLDConfig, name: str, gamma: float) -> SGLDConfig:
         step = three_digits(step * settings.localization / gamma)
     changes: dict[str, Any] = {"estimator": name, "step_size": step, "localization": gamma, "draws": FEWEST_DRAWS}
     if name == "tangent-gradient":  # chains of its own
-        changes |= {"step_size": three_digits(2 * THETA / gamma), "burn_in": TANGENT_BURN_IN, "steps_between_draws": 1}
+        changes |= {
+            "step_size": three_digits(2 * USUAL_THETA / gamma),
+            "burn_in": TANGENT_BURN_IN,
+            "steps_between_draws": 1,
+        }
     return replace(settings, **changes)
 
 

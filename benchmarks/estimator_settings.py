@@ -11,9 +11,8 @@ from typing import Any
 
 from scale.config import SGLDConfig
 from scale.probe import HALVES
+from scale.tangent import USUAL_THETA
 
-#: Share of the way back to w* that a step of a tangent's chain goes.
-THETA = 0.25
 #: Estimators that a change of nβ does not touch: measured once per γ.
 WITHOUT_NBETA = {"gaussian-gradient", "mean-gradient"}
 
@@ -40,7 +39,7 @@ def settings_of(gamma: float, nbeta: float, chains: int, draws: int, reference: 
         "mean-gradient": SGLDConfig(estimator="mean-gradient", **common),
         "tangent-gradient": SGLDConfig(
             estimator="tangent-gradient",
-            step_size=2 * THETA / gamma,
+            step_size=2 * USUAL_THETA / gamma,
             batch_contexts=4,
             burn_in=12,
             steps_between_draws=1,
@@ -62,7 +61,7 @@ def gradient_cost(settings: SGLDConfig, picked: int, sizes: Sizes) -> float:
 
 def tangent_cost(settings: SGLDConfig, picked: int, sizes: Sizes) -> float:
     """Both chains of a pair; and every draw's gradient carried on for (1 - θ)/θ steps, two gradients each."""
-    steps = 2 * settings.burn_in + settings.draws * (settings.steps_between_draws + 2 * (1 - THETA) / THETA)
+    steps = 2 * settings.burn_in + settings.draws * (settings.steps_between_draws + 2 * (1 - USUAL_THETA) / USUAL_THETA)
     return settings.chains * steps * 3 * settings.batch_contexts + gradient_cost(settings, picked, sizes)
 
 

@@ -8,7 +8,7 @@ direction is replaced by isotropic noise of the same length.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -21,6 +21,10 @@ from scale.gradients import mean_gradients
 from scale.seeds import seed_for
 from scale.tail import Tail
 from scale.variants import size_of
+
+SIGNS = (1, -1)
+#: Receives what is kept of one draw of every chain, by the number of its row.
+Keep = Callable[[int, np.ndarray], None]
 
 
 def point(component: str, chain: int, pair: int, parameters: int, settings: SGLDConfig, device: str) -> torch.Tensor:
@@ -61,27 +65,35 @@ class DirectionGroup:
             [point(k.component.name, k.chain, pair, self.parameters, self.settings, device) for k in self.keys]
         )
 
-    def run(
-        self, keep: Callable[[int, np.ndarray], None], checkpoint: Callable[[], None] | None = None
-    ) -> torch.Tensor:
-        """To the end; ``keep`` receives every direction (chains, parameters). Returns their lengths."""
+    def run(self, keep: Keep, checkpoint: Callable[[], None] | None = None) -> torch.Tensor:
+        """To the end; ``keep`` receives what is kept of the draws (chains, parameters). Returns the lengths."""
         every = self.settings.checkpoint_every
         while 2 * self.pairs < self.settings.draws:
-            offsets = self.points(self.pairs)
-            for sign, index in ((1, 2 * self.pairs), (-1, 2 * self.pairs + 1)):
-                self.draw(index, sign * offsets, keep)
+            self.draw_pair(keep)
             self.pairs += 1
             if checkpoint is not None and every and self.pairs % every == 0:
                 checkpoint()
+        self.finish(keep)
         return torch.from_numpy(self.lengths)
 
-    def draw(self, index: int, offsets: torch.Tensor, keep: Callable[[int, np.ndarray], None]) -> None:
-        if not self.keeps_directions:
-            self.loss[:, index] = mean_losses(self.reference, self.keys, offsets, self.budget)
-            return
-        directions = self.directions(index, offsets)
-        self.lengths[:, index] = lengths_of(directions)
-        keep(index, as_stored(directions, self.settings))
+    def draw_pair(self, keep: Keep) -> None:
+        """The next two draws, at ±X."""
+        for index, offsets in self.both():
+            if not self.keeps_directions:
+                self.loss[:, index] = mean_losses(self.reference, self.keys, offsets, self.budget)
+                continue
+            directions = self.directions(index, offsets)
+            self.lengths[:, index] = lengths_of(directions)
+            keep(index, as_stored(directions, self.settings))
+
+    def finish(self, keep: Keep) -> None:
+        """After the last pair; here every draw has been kept."""
+
+    def both(self) -> Iterator[tuple[int, torch.Tensor]]:
+        """Number and offsets of the next two draws."""
+        offsets = self.points(self.pairs)
+        for place, sign in enumerate(SIGNS):
+            yield 2 * self.pairs + place, sign * offsets
 
     def directions(self, index: int, offsets: torch.Tensor) -> torch.Tensor:
         """v (chains, parameters) at some points, the draw of that number; L is noted."""

@@ -10,7 +10,7 @@ is that of every pair's own mean direction, which tells how much of a gradient i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -18,10 +18,9 @@ import torch
 from scale.batches import Budget
 from scale.chains import ChainKey
 from scale.config import SGLDConfig
-from scale.directions import DirectionGroup, as_stored, lengths_of
+from scale.directions import SIGNS, DirectionGroup, Keep, as_stored, lengths_of
 from scale.tail import Tail
 
-SIGNS = (1, -1)
 #: Of a gradient, what must be common to all draws for the first term to be taken for the covariance.
 LEAST_COMMON = 0.8
 
@@ -47,24 +46,17 @@ class MeanDirectionGroup(DirectionGroup):
         self.lengths = np.full((len(keys), 1 + settings.draws // 2), np.nan)
         self.total = torch.zeros(len(keys), self.width, device=self.reference.tokens.device)
 
-    def run(
-        self, keep: Callable[[int, np.ndarray], None], checkpoint: Callable[[], None] | None = None
-    ) -> torch.Tensor:
-        """To the end; ``keep`` receives the mean direction (chains, parameters). Returns its length, and the pairs'."""
-        every = self.settings.checkpoint_every
-        while 2 * self.pairs < self.settings.draws:
-            offsets = self.points(self.pairs)
-            both = [self.directions(2 * self.pairs + place, sign * offsets) for place, sign in enumerate(SIGNS)]
-            own = (both[0] + both[1]) / len(SIGNS)
-            self.total += own
-            self.pairs += 1
-            self.lengths[:, self.pairs] = lengths_of(own)
-            if checkpoint is not None and every and self.pairs % every == 0:
-                checkpoint()
+    def draw_pair(self, keep: Keep) -> None:
+        first, second = (self.directions(index, offsets) for index, offsets in self.both())
+        own = (first + second) / len(SIGNS)
+        self.total += own
+        self.lengths[:, 1 + self.pairs] = lengths_of(own)
+
+    def finish(self, keep: Keep) -> None:
+        """The mean direction is the one row, and its length stands before the pairs'."""
         mean = self.total / self.pairs
         self.lengths[:, 0] = lengths_of(mean)
         keep(0, as_stored(mean, self.settings))
-        return torch.from_numpy(self.lengths)
 
     def state(self) -> dict[str, torch.Tensor]:
         return {**super().state(), "total": self.total}

@@ -36,6 +36,8 @@ from scale.gaussian import TINY
 
 #: Points (rows, parameters) to the gradients of L there.
 Slopes = Callable[[torch.Tensor], torch.Tensor]
+#: θ of a chain whose step size nothing else decides: three steps a draw, far from the edge of stability.
+USUAL_THETA = 0.25
 
 
 def lags(count: int, shift: float, theta: float) -> np.ndarray:
