@@ -20,13 +20,15 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not 
 SETTLED = "body[data-shown]:not(:has([data-waiting]))"
 LONG = "x" * 10_000
 CLUSTERS = 200
+#: Also as root, in a container with little shared memory, and without a look outside.
+FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking"]
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with sync_api.sync_playwright() as playwright:
         try:
-            opened = playwright.chromium.launch(executable_path=browser_path(), args=["--no-sandbox"])
+            opened = playwright.chromium.launch(executable_path=browser_path(), args=FLAGS)
         except sync_api.Error as error:
             pytest.skip(f"no browser starts here: {str(error).splitlines()[0]}")
         yield opened
