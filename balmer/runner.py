@@ -107,7 +107,7 @@ class Runner:
 
     def make_stage(self, stage: Stage, identity: dict[str, Any]) -> None:
         self.progress.say(f"{stage.name}: {stage.what}")
-        started = time.monotonic()
+        started, worked = time.monotonic(), time.process_time()
         inputs = {name: self.folder.published(name) for name in stage.inputs}
         fields = made_from(stage, self.config, identity, {name: found for name, found in inputs.items() if found})
         part = self.folder.open_part(stage, fields)
@@ -121,14 +121,18 @@ class Runner:
         write_manifest(part, Manifest(stage.name, fields, describe_files(part), facts))
         publish(part, self.folder.stage_path(stage.name))
         self.folder.close_part(stage)
-        self.remember(stage.name, time.monotonic() - started)
+        self.remember(stage.name, time.monotonic() - started, time.process_time() - worked)
 
-    def remember(self, stage: str, seconds: float) -> None:
-        """One line per stage made, outside what its manifest vouches for: when, how long, how much memory."""
+    def remember(self, stage: str, seconds: float, core_seconds: float) -> None:
+        """One line per stage made, outside what its manifest vouches for: when, how long, how much memory.
+
+        Core seconds are those of this process and all its threads.
+        """
         entry = {
             "stage": stage,
             "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "seconds": round(seconds, 2),
+            "core_seconds": round(core_seconds, 2),
             "peak_memory_bytes": peak_memory(),
         }
         with open(self.folder.path / HISTORY, "a", encoding="utf-8") as file:
