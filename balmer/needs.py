@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from aux.model import AuxShape
 from balmer.extent import Extent
-from scale.batches import PARAMETERS, default_tokens
+from scale.batches import Budget, default_tokens
+from scale.costs import METHODS
 from scale.losses import CPU_ROWS, CPU_VOCABULARY, GPU_LOGITS
 
 #: Of a row of a table, compressed: of the rows of a corpus, of one context, of one word of the vocabulary.
@@ -107,14 +108,12 @@ def activations(extent: Extent, gradient: bool) -> int:
     return extent.number_bytes * at_once * one * (shape.layers if gradient else 1) + 4 * logits
 
 
-def variants(extent: Extent, held: int) -> int:
-    """Perturbed weights of as many variants as are evaluated at once, of the largest component or the full model."""
+def variants(extent: Extent, held: int, tokens: int, most: int) -> int:
+    """Perturbed weights of as many variants as are evaluated at once, each on so many tokens, where they are most."""
     import torch
 
-    at_once = extent.config.model.batch_tokens or default_tokens(torch.device(extent.device))
-    one = max(extent.parameters, *extent.sizes)
-    several = max(1, min(PARAMETERS // one, at_once // extent.length))
-    return 4 * held * one * several
+    budget = Budget.of(torch.device(extent.device), extent.config.model.batch_tokens)
+    return 4 * held * max(one * min(most, budget.variants(tokens, one)) for one in (*extent.sizes, extent.parameters))
 
 
 def training_memory(extent: Extent) -> int:
@@ -127,21 +126,25 @@ def memory(extent: Extent) -> dict[str, Memory]:
     """Of every stage, beside the libraries."""
     model = extent.number_bytes * extent.parameters
     once, with_gradients = (model + activations(extent, gradient) for gradient in (False, True))
+    corpus, sgld, probe = extent.config.corpus, extent.config.sgld, extent.config.probe
+    at_once = METHODS[sgld.estimator].evaluations * probe.draws_per_document
+    sampled = variants(extent, SAMPLED, sgld.batch_contexts * extent.length, sgld.chains * extent.components)
+    probed = variants(extent, PROBED, corpus.contexts_per_document * extent.length, at_once)
     rows, k, d = extent.predicted_rows, extent.config.cluster.k, extent.pcs
     table = rows * (4 * d + 8 * k + 6 * k + 16 * k + 37)
     gradients = extent.config.taps.gradients or extent.config.taps.responses != "none"
     predicting = with_gradients if gradients else once
     directions = 4 * sum(extent.sizes) if extent.config.taps.responses != "none" else 0
-    heldout = 4 * extent.config.corpus.heldout_contexts * (extent.length - 1) * 3 * d
-    sampled = 4 * extent.sampled_rows * (extent.inputs + 4 * d)
+    heldout = 4 * corpus.heldout_contexts * (extent.length - 1) * 3 * d
+    sample = 4 * extent.sampled_rows * (extent.inputs + 4 * d)
     return {
         "corpus": Memory(driver=4 * extent.contexts * extent.length),
         "taps": Memory(predicting + directions),
-        "draws": Memory(with_gradients + variants(extent, SAMPLED)),
-        "chi": Memory(once + variants(extent, PROBED)),
+        "draws": Memory(with_gradients + sampled),
+        "chi": Memory(once + probed),
         "aux": Memory(driver=training_memory(extent) + heldout),
         "upsampled": Memory(predicting + directions + 4 * aux_parameters(aux_shape(extent))),
         "clusters": Memory(driver=int(GROWTH * table)),
-        "leakage": Memory(driver=sampled + heldout + 2 * graph_bytes(extent)),
+        "leakage": Memory(driver=sample + heldout + 2 * graph_bytes(extent)),
         "report": Memory(driver=60 * rows),
     }

@@ -8,6 +8,8 @@ from balmer.plan import Plan, StagePlan, advice
 from balmer.rates import KINDS
 
 UNITS = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
+#: Characters that the table needs; a narrower terminal wraps its lines.
+WIDTH = 110
 SPANS = ((365.25 * 86400, "years"), (86400, "days"), (3600, "h"), (60, "min"))
 
 
@@ -101,8 +103,9 @@ def print_plan(found: Plan) -> None:
     from rich.console import Console
 
     console = Console(highlight=False, markup=False)
+    console.width = max(console.width, WIDTH)
     for line in header(found):
         console.print(line, soft_wrap=True)
-    console.print(table(found), soft_wrap=True)
+    console.print(table(found))
     for line in footer(found):
         console.print(line, soft_wrap=True)

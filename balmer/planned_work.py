@@ -17,8 +17,8 @@ LISTS_SHARE = 0.15
 #: Sums of a regression and the eigenvectors of them: operations for every entry, and for every entry and column.
 EIGENVECTORS = 9
 FORWARD_AND_BACKWARD = 3
-#: Searches for neighbours, and for clusters, of the held-out sample in the stage `leakage`.
-SAMPLE_NEIGHBOURS, SAMPLE_SEARCHES = 8, 4
+#: Searches for neighbours, and for clusters, of the held-out sample in the stage `leakage`; and of a cluster's support.
+SAMPLE_NEIGHBOURS, SAMPLE_SEARCHES, SUPPORTS = 8, 5, 8
 #: Degrees of the graph are at most twice the neighbours asked for; two in three neighbours are mutual.
 DEGREE = 1.8
 
@@ -195,7 +195,11 @@ def of_leakage(extent: Extent, walks_per_point: float) -> StageWork:
     clusters = extent.predicted_rows / POINTS_PER_CLUSTER
     walks = SAMPLE_SEARCHES * walks_per_point * sample * walk(extent, sample)
     walks += 2 * config.repeats * clusters * walk(extent, extent.predicted_rows)
-    near, serial = {"neighbours": compared}, {"points": float(extent.predicted_rows)}
+    near = {"neighbours": compared}
+    serial = {
+        "points": float((1 + config.repeats) * extent.predicted_rows),
+        "sets": SUPPORTS * clusters * config.permutations,
+    }
     if extent.device == "cuda":
         return StageWork("leakage", near, {"walks": walks}, serial)
     return StageWork("leakage", cores=added(near, {"walks": walks}), serial=serial)

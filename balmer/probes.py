@@ -31,13 +31,16 @@ from scale.stopwatch import seconds_of
 
 #: Sizes of the probes: numbers drawn, bytes written, rows and columns of a regression, points of a planted graph.
 NUMBERS, WRITTEN, ROWS, COLUMNS, POINTS = 1 << 20, 1 << 25, 4096, 1024, 1 << 14
+#: Measured members of a cluster whose support is tested.
+SUPPORTED = 30
 #: Weights of the auxiliary model that is trained for a few steps, at most.
 TRAINED = 1 << 23
-#: A process that says how long it takes to load what every run needs, and then what training needs.
+#: A process that says how long it takes to load what every run needs, then what training needs, and the memory of all.
 LOADING = """
 import time; begun = time.perf_counter()
 import torch, transformers; loaded = time.perf_counter()
 import lightning; print(loaded - begun, time.perf_counter() - loaded)
+from balmer.probes import resident; print(resident())
 """
 
 
@@ -107,12 +110,39 @@ def writing(folder: Path) -> float:
         return WRITTEN / (time.perf_counter() - before)
 
 
+def resident() -> int:
+    """Bytes that this process holds; where the system does not say, the most that it has held."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmRSS:"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 def loading() -> tuple[dict[str, float], int]:
     """Times per second that a process of its own loads libraries, and the memory that they take."""
     said = subprocess.run([sys.executable, "-c", LOADING], check=True, capture_output=True, text=True).stdout
-    first, more = (float(word) for word in said.split())
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return {"start": 1 / first, "training start": 1 / more}, peak if sys.platform == "darwin" else peak * 1024
+    first, more, held = said.split()
+    return {"start": 1 / float(first), "training start": 1 / float(more)}, int(held)
+
+
+def supporting(extent: Extent) -> float:
+    """Random sets drawn and judged per second, for clusters as large as those that are tested."""
+    from eval.support import cluster_support
+
+    rng, sets, tested = np.random.default_rng(0), 500, 20
+    rows = min(extent.sampled_rows, 40 * SUPPORTED * tested)
+    labels = np.full(rows, -1, np.int32)
+    labels[: SUPPORTED * tested] = np.repeat(np.arange(tested), SUPPORTED)[:rows]
+    values = rng.standard_normal((rows, extent.pcs))
+    groups = rng.integers(0, max(1, rows // extent.config.leakage.cell), rows)
+
+    def test() -> None:
+        cluster_support(
+            values, labels, groups=groups, directions=True, permutations=sets, exceedances=sets, min_members=2, seed=0
+        )
+
+    return sets * len(np.unique(labels[labels >= 0])) / seconds_of(test, torch.device("cpu"))
 
 
 def planted(points: int, dimensions: int, seed: int = 0) -> np.ndarray:
@@ -183,6 +213,7 @@ def measured(extent: Extent, device: torch.device, wanted: Mapping[str, bool] | 
         (("perturbation",), lambda: drawing(device)),
         (("training",), lambda: training(extent, device)),
         (("regression",), lambda: regression(extent.inputs)),
+        (("sets",), lambda: supporting(extent)),
         (("tokens",), tokenizing),
         (("disk",), lambda: writing(Path(extent.config.folder))),
     ]

@@ -26,6 +26,7 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "regression": ("operations/s", "ridge regression"),
     "walks": ("1/ε per second", "walks"),
     "points": ("points/s", "graph and tables"),
+    "sets": ("sets/s", "random sets"),
     "tokens": ("tokens/s", "tokenizing"),
     "disk": ("bytes/s", "writing"),
     "start": ("1/s", "loading libraries"),
