@@ -13,6 +13,7 @@ from balmer.plan import Cluster, as_json, plan
 from balmer.plan_page import print_plan
 from balmer.rates import KINDS, Rates, joined, missing, read_rates, written_rates
 from scale.errors import UserError
+from scale.placement import available_cores, default_workers
 from scale.progress import Progress
 
 
@@ -49,10 +50,8 @@ def cluster_of(config: RunConfig, given: argparse.Namespace) -> Cluster:
     """As the run file has it on this machine, unless flags say otherwise."""
     import torch
 
-    from balmer.runner import available_cores
-
     here = available_cores()
-    own = config.workers or here
+    own = config.workers or default_workers(config.model.device)
     workers = given.workers or given.gpus or (torch.get_num_threads() if own == 1 else own)
     return Cluster(workers, given.cores or max(workers if given.workers else 0, here))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import shutil
 import sys
@@ -18,6 +17,7 @@ from balmer.provenance import identities, made_from
 from balmer.stages import NAMES, STAGES, Stage, stages_of
 from scale.engine import Engine, LocalEngine, Workspace
 from scale.errors import UserError
+from scale.placement import default_workers
 from scale.progress import Progress
 from scale.store import SHARDS, Manifest, describe_files, publish, write_manifest
 
@@ -57,18 +57,13 @@ def chosen(first: str | None, last: str | None) -> range:
     return range(start, stop + 1)
 
 
-def available_cores() -> int:
-    """Processor cores this process may use, which can be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class Runner:
     """Makes the stages of one run."""
 
     def __init__(self, config: RunConfig, progress: Progress, engine: Engine | None = None) -> None:
         self.config, self.progress = config, progress
         self.folder = RunFolder(Path(config.folder))
-        self.engine = engine or LocalEngine(config.workers or available_cores())
+        self.engine = engine or LocalEngine(config.workers or default_workers(config.model.device))
 
     def run(self, first: str | None = None, last: str | None = None, overwrite: bool = False) -> list[str]:
         """Make what is missing or stale, and everything from ``first`` on whatever its state; names what was made."""
