@@ -27,6 +27,7 @@ Reads the spectral lines of a language model: susceptibilities, their prediction
   run RUN.yaml          all stages of a run, resumable; RUN.yaml is a run file or a run folder
                         --control NAME carries a control through, beside it
   controls RUN          the run beside its controls: is it worth more than they are?
+  plan RUN.yaml         time, memory and disk of every stage before it is begun, here or on a cluster
   calibrate RUN.yaml    try settings and estimators, recommend some; --write puts them into the run file
   status RUN            what is done, what is stale and why, what is left
   report RUN            build the report again; --open shows it in a browser, --serve on 127.0.0.1
@@ -170,6 +171,15 @@ def command_calibrate(arguments: Sequence[str]) -> int:
     return 0 if found else 1
 
 
+def command_plan(arguments: Sequence[str]) -> int:
+    from balmer.plan_command import carry_out, options
+
+    if not arguments or "--help" in arguments or "-h" in arguments:
+        return show_run_help(options(), "--corpus.truth_contexts 5000")
+    known, flags = options().parse_known_args(list(arguments))
+    return carry_out(read_run(known.target, flags), known, for_stream(known.quiet))
+
+
 def command_status(arguments: Sequence[str]) -> int:
     from balmer.status import print_status
 
@@ -247,6 +257,7 @@ def command_doctor(arguments: Sequence[str]) -> int:
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "demo": command_demo,
     "run": command_run,
+    "plan": command_plan,
     "calibrate": command_calibrate,
     "controls": command_controls,
     "status": command_status,

@@ -31,7 +31,8 @@ class RunConfig:
     Args:
         folder: The run folder; made if it does not exist.
         engine: Where work items run: in this process.
-        workers: Items at a time, each with a copy of the model and one thread; 0 takes one per processor core.
+        workers: Items at a time, each with a copy of the model, on a GPU of its own as far as there are GPUs, or one
+            thread; 0 takes one per GPU, or per processor core where there is none.
         control: What is taken out of the pipeline, by a control run (`balmer run --control`); none of a run itself.
         model: The language model.
         corpus: The text.

@@ -8,11 +8,12 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from balmer import misplaced
 from balmer.config import RunConfig
+from balmer.extent import extent_of
 from balmer.folder import LIBRARIES, commit, installed_version
+from balmer.needs import disk
 
 GIB = 2**30
 
@@ -83,43 +84,21 @@ def arithmetic(config: RunConfig | None) -> list[Finding]:
     ]
 
 
-def parameter_count(config: RunConfig) -> tuple[int, int]:
-    """Parameters of the whole model, and of all chosen components together."""
-    from balmer.preflight import skeleton
-    from scale.architecture import read_architecture
-    from scale.components import Slots, select
-
-    model: Any = skeleton(config)
-    components = select(model, read_architecture(model), config.sgld.components)
-    return sum(p.numel() for p in model.parameters()), sum(sum(Slots(model, c).sizes) for c in components)
-
-
-def bytes_of_draws(config: RunConfig, whole: int, parts: int) -> int:
-    """What the draws of that many parameters take on disk."""
-    settings = config.sgld
-    kept = {  # numbers of every chain: what is kept of a component, and of the full model
-        "plain": settings.draws * (parts + whole),
-        "gaussian-gradient": settings.draws * parts,
-        "mean-gradient": parts,
-        "tangent-gradient": settings.draws * (2 * parts + whole),
-    }[settings.estimator]
-    return kept * (2 if settings.storage == "float16" else 4) * settings.chains
-
-
-def plan(config: RunConfig) -> list[Finding]:
-    """Disk for the draws, which is by far the largest part of a run, against what is free."""
-    whole, parts = parameter_count(config)
-    needed = bytes_of_draws(config, whole, parts)
+def needed(config: RunConfig) -> list[Finding]:
+    """Disk for the run, stage by stage, against what is free."""
+    extent = extent_of(config, weights=True)
+    stages = disk(extent)
+    total = sum(stages.values())
+    largest = max(stages, key=lambda name: stages[name])
     place = next(p for p in [Path(config.folder), *Path(config.folder).parents] if p.exists())
     free = shutil.disk_usage(place).free
-    return [
-        Finding("model", f"{whole:,} parameters, {parts:,} in the chosen components"),
-        Finding("draws", f"{needed / GIB:.2f} GiB on disk, {free / GIB:.1f} GiB free at {place}", needed < free),
-    ]
+    parts = f"{extent.parameters:,} parameters, {sum(extent.sizes):,} in the chosen components"
+    need = f"{total / GIB:.2f} GiB at most, {stages[largest] / GIB:.2f} of it {largest}; {free / GIB:.1f} GiB free"
+    return [Finding("model", parts), Finding("disk", f"{need} at {place}", total < free)]
 
 
 def print_doctor(config: RunConfig | None) -> int:
-    findings = machine() + libraries() + accelerators() + arithmetic(config) + (plan(config) if config else [])
+    findings = machine() + libraries() + accelerators() + arithmetic(config) + (needed(config) if config else [])
     for finding in findings:
         print(f"{'ok  ' if finding.good else 'BAD '} {finding.subject:<14} {finding.found}")
     return 0 if all(finding.good for finding in findings) else 1

@@ -2,20 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from balmer.config import RunConfig
-
-
-def skeleton(config: RunConfig) -> Any:
-    """The model's modules without memory behind their weights."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    from scale.language_model import load_config
-
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(load_config(config.model))
+from balmer.extent import skeleton
 
 
 def preflight(config: RunConfig) -> None:

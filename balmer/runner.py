@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import shutil
 import sys
@@ -18,6 +17,7 @@ from balmer.provenance import identities, made_from
 from balmer.stages import NAMES, STAGES, Stage, stages_of
 from scale.engine import Engine, LocalEngine, Workspace
 from scale.errors import UserError
+from scale.placement import default_workers
 from scale.progress import Progress
 from scale.store import SHARDS, Manifest, describe_files, publish, write_manifest
 
@@ -57,18 +57,13 @@ def chosen(first: str | None, last: str | None) -> range:
     return range(start, stop + 1)
 
 
-def available_cores() -> int:
-    """Processor cores this process may use, which can be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class Runner:
     """Makes the stages of one run."""
 
     def __init__(self, config: RunConfig, progress: Progress, engine: Engine | None = None) -> None:
         self.config, self.progress = config, progress
         self.folder = RunFolder(Path(config.folder))
-        self.engine = engine or LocalEngine(config.workers or available_cores())
+        self.engine = engine or LocalEngine(config.workers or default_workers(config.model.device))
 
     def run(self, first: str | None = None, last: str | None = None, overwrite: bool = False) -> list[str]:
         """Make what is missing or stale, and everything from ``first`` on whatever its state; names what was made."""
@@ -107,7 +102,7 @@ class Runner:
 
     def make_stage(self, stage: Stage, identity: dict[str, Any]) -> None:
         self.progress.say(f"{stage.name}: {stage.what}")
-        started = time.monotonic()
+        started, worked = time.monotonic(), time.process_time()
         inputs = {name: self.folder.published(name) for name in stage.inputs}
         fields = made_from(stage, self.config, identity, {name: found for name, found in inputs.items() if found})
         part = self.folder.open_part(stage, fields)
@@ -121,14 +116,18 @@ class Runner:
         write_manifest(part, Manifest(stage.name, fields, describe_files(part), facts))
         publish(part, self.folder.stage_path(stage.name))
         self.folder.close_part(stage)
-        self.remember(stage.name, time.monotonic() - started)
+        self.remember(stage.name, time.monotonic() - started, time.process_time() - worked)
 
-    def remember(self, stage: str, seconds: float) -> None:
-        """One line per stage made, outside what its manifest vouches for: when, how long, how much memory."""
+    def remember(self, stage: str, seconds: float, core_seconds: float) -> None:
+        """One line per stage made, outside what its manifest vouches for: when, how long, how much memory.
+
+        Core seconds are those of this process and all its threads.
+        """
         entry = {
             "stage": stage,
             "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "seconds": round(seconds, 2),
+            "core_seconds": round(core_seconds, 2),
             "peak_memory_bytes": peak_memory(),
         }
         with open(self.folder.path / HISTORY, "a", encoding="utf-8") as file:

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from scale.operations import Shape
+
 MEBIBYTE = 2**20
 
 #: Layers, width, heads, width of the MLP, vocabulary. (a) is Pythia-14M with a small vocabulary, (b) with its own.
@@ -25,15 +27,6 @@ SHAPES = {
     "c": (12, 512, 8, 2048, 8192),
     "large": (24, 2048, 16, 8192, 50304),
 }
-
-
-@dataclass(frozen=True)
-class Shape:
-    layers: int
-    width: int
-    heads: int
-    intermediate: int
-    vocabulary: int
 
 
 def shape_of(model: str) -> Shape:

@@ -1,18 +1,14 @@
 """The operations that a job cannot do without, and how fast this machine does them.
 
-Counted are matrix products: for a draw's token losses the blocks from the component's own upwards and the unembedding;
-for a step of a chain the same forwards, the activations' gradients back to the component, and the gradient of its own
-weights. Attention is counted causal. What lies below the component is the same for all draws and is not counted.
-Rates are measured for each kind of product at the job's shapes; necessary operations over rates are the seconds
-that nothing built on these products goes below.
+Counted are matrix products (`scale.operations`): what lies below the component is the same for all draws and is not
+counted. Rates are measured for each kind of product at the job's shapes; necessary operations over rates are the
+seconds that nothing built on these products goes below.
 """
 
 from __future__ import annotations
 
-import re
 import statistics
 import time
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -21,64 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.jobs import Clock, Job, Outcome, Shape, shape_of
+from benchmarks.jobs import Clock, Job, Outcome, shape_of
+from scale.operations import Counts, evaluation, step, times
 
-Counts = Counter[str]
 MEASURED_SECONDS = 0.15
-
-
-def block_forward(shape: Shape, length: int) -> Counts:
-    """Floating-point operations of one block per token, by kind of product."""
-    width, inner = shape.width, shape.intermediate
-    linear = {"qkv": 6 * width**2, "dense": 2 * width**2, "up": 2 * width * inner, "down": 2 * width * inner}
-    return Counter({**linear, "attention": 2 * width * (length + 1)})
-
-
-def times(counts: Counts, factor: int) -> Counts:
-    return Counter({kind: factor * count for kind, count in counts.items()})
-
-
-def evaluation(shape: Shape, component: str, length: int) -> Counts:
-    """One token at one draw."""
-    blocks = shape.layers - start(shape, component)
-    return times(block_forward(shape, length), blocks) + Counter({"unembed": 2 * shape.width * shape.vocabulary})
-
-
-def block_backward(shape: Shape, length: int) -> Counts:
-    """Gradients of a block's activations: each linear product once, attention's two products twice."""
-    forward = block_forward(shape, length)
-    return forward + Counter({"attention": forward["attention"]})
-
-
-def step(shape: Shape, component: str, length: int) -> Counts:
-    """One token of a minibatch in one step of a chain."""
-    forward = evaluation(shape, component, length)
-    if component == "unembed":
-        return forward + Counter({"unembed": forward["unembed"]})  # the gradient of its weights
-    above = shape.layers - start(shape, component) - (component != "embed")
-    backward = times(block_backward(shape, length), above) + Counter({"unembed": forward["unembed"]})
-    return forward + backward + own_backward(shape, component, length)
-
-
-def own_backward(shape: Shape, component: str, length: int) -> Counts:
-    """Within the component's own block: gradients of its activations as far as needed, and of its weights."""
-    whole = block_forward(shape, length)
-    if component == "embed":
-        return Counter()
-    if component.endswith("mlp"):
-        return Counter({"up": whole["up"], "down": 2 * whole["down"]})
-    parts = {"qkv": whole["qkv"], "dense": 2 * whole["dense"], "attention": 2 * whole["attention"]}
-    return Counter({kind: count // shape.heads for kind, count in parts.items()})
-
-
-def start(shape: Shape, component: str) -> int:
-    if component == "embed":
-        return 0
-    if component == "unembed":
-        return shape.layers
-    layer = re.match(r"l(\d+)", component)
-    assert layer is not None, component
-    return int(layer[1])
 
 
 def necessary(job: Job) -> tuple[Counts, Counts]:

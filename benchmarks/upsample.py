@@ -28,14 +28,14 @@ from aux.config import AuxConfig
 from aux.model import AuxModel, AuxShape
 from aux.predictor import Predictor
 from aux.upsample import predict
-from benchmarks.jobs import Clock, Job, Shape, folder_of, load_model, shape_of
-from benchmarks.operations import block_forward
+from benchmarks.jobs import Clock, Job, folder_of, load_model, shape_of
 from benchmarks.sides import Spread
 from benchmarks.upsample_run import PCS, Text, in_its_own_process
 from scale.batches import Budget
 from scale.config import ModelConfig, TapsConfig
 from scale.forward import residual_stream
 from scale.language_model import LanguageModel
+from scale.operations import Shape, block_forward
 from scale.responses import Direction
 from scale.taps import Taps, load_directions, parts_of, read_taps, tap_layers
 

@@ -49,8 +49,8 @@ def corpus_identity(config: CorpusConfig) -> dict[str, Any]:
     return source_identity(**source_arguments(config))
 
 
-def check_window(config: CorpusConfig, model: ModelConfig) -> None:
-    window = getattr(load_config(model), "max_position_embeddings", None)
+def check_window(config: CorpusConfig, model: ModelConfig, weights: bool = True) -> None:
+    window = getattr(load_config(model, weights), "max_position_embeddings", None)
     if window is not None and config.context_length > window:
         raise UserError(
             f"corpus.context_length: {config.context_length} is longer than the model's window of {window} tokens"

@@ -15,6 +15,19 @@ PASSES_PER_GRADIENT = 3
 
 
 @dataclass(frozen=True)
+class Passes:
+    """Tokens that go through the model: forward alone, and forward and backward."""
+
+    forward: float = 0.0
+    gradient: float = 0.0
+
+    @property
+    def cost(self) -> float:
+        """In forward passes of a token."""
+        return self.forward + PASSES_PER_GRADIENT * self.gradient
+
+
+@dataclass(frozen=True)
 class Work:
     """What a run has to do with its draws.
 
@@ -47,36 +60,33 @@ class Method:
     multiple: int
     chain: bool
     gaussian: bool
-    sampling: Callable[[SGLDConfig, Work, bool], float]
+    sampling: Callable[[SGLDConfig, Work, bool], Passes]
 
 
-def at_draws(settings: SGLDConfig, work: Work, passes: int) -> float:
-    """Of the reference contexts at every stored draw."""
-    return float(settings.chains * settings.draws * passes * work.reference)
+def at_draws(settings: SGLDConfig, work: Work) -> float:
+    """Tokens of the reference contexts at every stored draw."""
+    return float(settings.chains * settings.draws * work.reference)
 
 
-def along_chains(settings: SGLDConfig, work: Work) -> float:
-    return float(settings.chains * settings.total_steps * PASSES_PER_GRADIENT * work.minibatch)
+def of_chains(settings: SGLDConfig, work: Work, full: bool) -> Passes:
+    return Passes(at_draws(settings, work), float(settings.chains * settings.total_steps * work.minibatch))
 
 
-def of_chains(settings: SGLDConfig, work: Work, full: bool) -> float:
-    return along_chains(settings, work) + at_draws(settings, work, 1)
-
-
-def of_gradients(settings: SGLDConfig, work: Work, full: bool) -> float:
+def of_gradients(settings: SGLDConfig, work: Work, full: bool) -> Passes:
     """Of the full model only L is taken."""
-    return at_draws(settings, work, 1 if full else PASSES_PER_GRADIENT)
+    taken = at_draws(settings, work)
+    return Passes(forward=taken) if full else Passes(gradient=taken)
 
 
-def of_tangents(settings: SGLDConfig, work: Work, full: bool) -> float:
+def of_tangents(settings: SGLDConfig, work: Work, full: bool) -> Passes:
     """A draw's gradient is carried on for (1 - θ)/θ steps, on the average, each of which takes two gradients."""
     steps = 2 * settings.burn_in + settings.draws * settings.steps_between_draws  # of both chains of a pair
-    sampled = settings.chains * steps * PASSES_PER_GRADIENT * work.minibatch
+    sampled = float(settings.chains * steps * work.minibatch)
     if full:
-        return sampled + at_draws(settings, work, 1)
+        return Passes(at_draws(settings, work), sampled)
     theta = settings.step_size * settings.localization / 2
-    carried = settings.chains * settings.draws * 2 * (1 - theta) / theta * PASSES_PER_GRADIENT * work.minibatch
-    return sampled + at_draws(settings, work, PASSES_PER_GRADIENT) + carried
+    carried = settings.chains * settings.draws * 2 * (1 - theta) / theta * work.minibatch
+    return Passes(gradient=sampled + at_draws(settings, work) + carried)
 
 
 METHODS: Mapping[str, Method] = {
@@ -91,5 +101,5 @@ def run_cost(settings: SGLDConfig, draws_per_document: int, work: Work) -> float
     """Of sampling and probing all components and the full model."""
     method = METHODS[settings.estimator]
     probing = draws_per_document * method.evaluations * work.measured
-    parts = sum(work.shares) * (method.sampling(settings, work, False) + probing)
-    return parts + method.sampling(settings, work, True) + probing
+    parts = sum(work.shares) * (method.sampling(settings, work, False).cost + probing)
+    return parts + method.sampling(settings, work, True).cost + probing

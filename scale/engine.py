@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
 import numpy as np
-import torch
 
+from scale.placement import settler, visible_gpus
 from scale.progress import Progress, Task
 from scale.store import shard_path, unfinished_shard, write_shard
 
@@ -48,7 +48,7 @@ class LocalEngine:
     """Items in this process: one after another with all of torch's threads, or ``workers`` at a time with one each.
 
     A small model on a processor gains most from several workers: its matrices are too small to be shared out. Each
-    worker holds a copy of the model.
+    worker holds a copy of the model, on the next GPU in turn where there are several.
     """
 
     def __init__(self, workers: int = 1) -> None:
@@ -65,7 +65,7 @@ class LocalEngine:
                 self.run_side_by_side(left, folder, task)
 
     def run_side_by_side(self, items: Sequence[Item], folder: Path, task: Task) -> None:
-        with ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        with ThreadPoolExecutor(self.workers, initializer=settler(visible_gpus())) as pool:
             futures = [pool.submit(do, item, folder) for item in items]
             try:
                 for future in as_completed(futures):

@@ -100,14 +100,14 @@ def is_local(path: str) -> bool:
     return Path(path).exists() or path.startswith((".", "/", "~")) or path.count("/") > 1
 
 
-def check_folder(path: str) -> None:
+def check_folder(path: str, weights: bool = True) -> None:
     """The mistakes that transformers would report in many lines, or only after a search of the network."""
     folder = Path(path)
     if not folder.is_dir():
         raise UserError(f"model.path: {path} is not a folder; give a model folder or a name on the hub")
     if not (folder / "config.json").is_file():
         raise UserError(f"model.path: {path} has no config.json; it is not a model saved by transformers")
-    if not any(folder.glob("*.safetensors")) and not any(folder.glob("pytorch_model*.bin")):
+    if weights and not any(folder.glob("*.safetensors")) and not any(folder.glob("pytorch_model*.bin")):
         raise UserError(f"model.path: {path} has no weights (model.safetensors); copy them into the folder")
 
 
@@ -115,14 +115,15 @@ def reading(path: str) -> str:
     return f"model.path: cannot read {path}"
 
 
-def load_config(config: ModelConfig) -> Any:
+def load_config(config: ModelConfig, weights: bool = True) -> Any:
+    """The model's configuration; a folder must hold ``weights`` unless they are not asked for."""
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     if not config.path:
         raise UserError("model.path is empty; give a model folder or a name on the hub")
     if is_local(config.path):
-        check_folder(config.path)
+        check_folder(config.path, weights)
     try:
         found = AutoConfig.from_pretrained(config.path, revision=config.revision)
     except (OSError, ValueError) as error:

@@ -7,6 +7,9 @@ import yaml
 
 from balmer import doctor
 from balmer.cli import main
+from balmer.extent import extent_of
+from balmer.needs import disk, draws_bytes
+from balmer.runfile import read_run
 from runs import write_run_file
 from scale.drawfile import DrawFile
 
@@ -36,13 +39,13 @@ def test_the_disk_that_the_draws_need(
     assert main(["run", str(run_file), "--until", "draws", "--quiet"]) == 0
     files = [DrawFile(path) for path in (tmp_path / "out" / "draws").rglob("*.safetensors")]
     written = sum(part.nbytes for file in files for part in file.slices)
-    from balmer.runfile import read_run
-
-    whole, parts = doctor.parameter_count(read_run(str(run_file)))
-    assert whole > 10_000
-    assert doctor.bytes_of_draws(read_run(str(run_file)), whole, parts) == written
+    extent = extent_of(read_run(str(run_file)))
+    assert extent.parameters > 10_000
+    assert draws_bytes(extent) == written
     assert main(["doctor", str(run_file)]) == 0
-    assert f"{whole:,} parameters" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"{extent.parameters:,} parameters" in said
+    assert f"{sum(disk(extent).values()) / doctor.GIB:.2f} GiB at most" in said
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda place: type("Usage", (), {"free": 10})())
     assert main(["doctor", str(run_file)]) == 1
-    assert "BAD  draws" in capsys.readouterr().out
+    assert "BAD  disk" in capsys.readouterr().out

@@ -1,5 +1,6 @@
 """Items are done once, and what is finished is left alone."""
 
+import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from scale.engine import Item, LocalEngine, per_worker
+from scale.placement import available_cores, default_workers
 from scale.progress import Silent
 from scale.store import Shards
 
@@ -86,3 +88,55 @@ def test_every_worker_has_a_value_of_its_own_and_keeps_the_last() -> None:
     heavy.forget()
     heavy(1)
     assert made == [1, 1, 2, 1, 1]
+
+
+class FakeGPUs:
+    """Current GPU of every thread, as torch keeps it."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.current, self.asked = count, threading.local(), 0
+
+    def set_device(self, index: int) -> None:
+        assert 0 <= index < self.count
+        self.asked += 1
+        self.current.index = index
+
+    def item(self, value: int, meeting: threading.Barrier) -> Mapping[str, np.ndarray]:
+        meeting.wait(timeout=20)  # as many items at a time as there are workers, or the test ends here
+        return {"gpu": np.array([getattr(self.current, "index", -1)])}
+
+
+@pytest.mark.parametrize(("gpus", "workers", "taken"), [(4, 4, [1, 1, 1, 1]), (2, 4, [2, 2]), (3, 2, [1, 1, 0])])
+def test_workers_take_gpus_in_turn(
+    gpus: int, workers: int, taken: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every round of items, one for each worker, has them on as many GPUs as there are."""
+    fake = FakeGPUs(gpus)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "set_device", fake.set_device)
+    meeting = threading.Barrier(workers)
+    items = [Item(f"{i:05d}", fake.item, {"value": i, "meeting": meeting}) for i in range(3 * workers)]
+    LocalEngine(workers).run(items, tmp_path, "items", Silent())
+    found = Shards(tmp_path).stack("gpu").ravel()
+    assert np.bincount(found, minlength=gpus).tolist() == [3 * count for count in taken]
+    assert fake.asked == workers, "once for every worker"
+
+
+def test_without_gpus_none_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeGPUs(1)
+    monkeypatch.setattr(torch.cuda, "set_device", fake.set_device)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    items = [Item(f"{i:05d}", fake.item, {"value": i, "meeting": threading.Barrier(1)}) for i in range(4)]
+    LocalEngine(2).run(items, tmp_path, "items", Silent())
+    assert set(Shards(tmp_path).stack("gpu").ravel()) == {-1}
+    assert fake.asked == 0
+
+
+@pytest.mark.parametrize(("device", "workers"), [("auto", 8), ("cuda", 8), ("cuda:3", 1), ("cpu", None)])
+def test_by_default_there_is_a_worker_for_every_gpu(
+    device: str, workers: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    assert default_workers(device) == (workers or available_cores())
