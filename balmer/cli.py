@@ -172,11 +172,13 @@ def command_calibrate(arguments: Sequence[str]) -> int:
 
 
 def command_plan(arguments: Sequence[str]) -> int:
-    from balmer.plan_command import carry_out, options
+    from balmer.plan_options import options
 
     if not arguments or "--help" in arguments or "-h" in arguments:
         return show_run_help(options(), "--corpus.truth_contexts 5000")
     known, flags = options().parse_known_args(list(arguments))
+    from balmer.plan_command import carry_out
+
     return carry_out(read_run(known.target, flags), known, for_stream(known.quiet))
 
 

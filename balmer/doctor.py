@@ -11,9 +11,7 @@ from pathlib import Path
 
 from balmer import misplaced
 from balmer.config import RunConfig
-from balmer.extent import extent_of
 from balmer.folder import LIBRARIES, commit, installed_version
-from balmer.needs import disk
 
 GIB = 2**30
 
@@ -86,6 +84,9 @@ def arithmetic(config: RunConfig | None) -> list[Finding]:
 
 def needed(config: RunConfig) -> list[Finding]:
     """Disk for the run, stage by stage, against what is free."""
+    from balmer.extent import extent_of
+    from balmer.needs import disk
+
     extent = extent_of(config, weights=True)
     stages = disk(extent)
     total = sum(stages.values())

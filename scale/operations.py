@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from scale.architecture import Architecture
+if TYPE_CHECKING:
+    from scale.architecture import Architecture
 
 Counts = Counter[str]
 

@@ -89,14 +89,16 @@ def test_nothing_heavy_is_imported_at_the_door() -> None:
     assert answer.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["calibrate", "--help"], ["doctor", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["run", "--help"], ["calibrate", "--help"], ["doctor", "--help"], ["plan", "--help"]]
+)
 def test_help_is_instant(arguments: list[str]) -> None:
     """Under a second of processor time: what the machine does besides does not count."""
     code = f"""
 import atexit, sys, time
 atexit.register(lambda: print(time.process_time(), file=sys.stderr))
 from balmer.cli import main
-main({arguments!r})
+main({[*command.split(), "--help"]!r})
 """
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert "usage" in answer.stdout
