@@ -89,10 +89,8 @@ def test_nothing_heavy_is_imported_at_the_door() -> None:
     assert answer.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--help"], ["run", "--help"], ["calibrate", "--help"], ["doctor", "--help"], ["plan", "--help"]]
-)
-def test_help_is_instant(arguments: list[str]) -> None:
+@pytest.mark.parametrize("command", ["", "run", "calibrate", "doctor", "plan"])
+def test_help_is_instant(command: str) -> None:
     """Under a second of processor time: what the machine does besides does not count."""
     code = f"""
 import atexit, sys, time
