@@ -13,13 +13,16 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import update_wrapper
 from pathlib import Path
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 
 from scale.placement import settler, visible_gpus
 from scale.progress import Progress, Task
 from scale.store import shard_path, unfinished_shard, write_shard
+
+if TYPE_CHECKING:
+    from scale.part import Part
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -31,12 +34,17 @@ class Item:
 
     An item that ``keeps_files`` is also given ``folder``, the unfinished shard, which outlives a killed process: what
     it leaves there becomes part of the shard, and what it finds there is from its own earlier attempt.
+
+    What a function reads in the folder of the shards, files or folders beside them, ``reads`` names relative to it.
+    Where the run lies on a store, the engine adds the ``part`` of it that the item belongs to (`scale.part`).
     """
 
     shard: str
     function: Callable[..., Mapping[str, np.ndarray]]
     arguments: Mapping[str, Any] = field(default_factory=dict)
     keeps_files: bool = False
+    reads: tuple[str, ...] = ()
+    part: Part | None = None
 
 
 class Engine(Protocol):
@@ -77,6 +85,18 @@ class LocalEngine:
 
 
 def do(item: Item, folder: Path) -> None:
+    """The item's shard, in ``folder``; where the run lies on a store, also there, and what it reads is from there."""
+    if item.part is None:
+        make_shard(item, folder)
+        return
+    place = shard_path(folder, item.shard)
+    item.part.bring_inputs(item.arguments.values(), [folder / name for name in item.reads])
+    if not place.exists():
+        make_shard(item, folder)
+    item.part.keep(item.part.relative(place))
+
+
+def make_shard(item: Item, folder: Path) -> None:
     if item.keeps_files:
         place = unfinished_shard(folder, item.shard)
         write_shard(folder, item.shard, item.function(folder=place, **item.arguments), begun=True)

@@ -1,0 +1,140 @@
+"""A stage that is being made, by any number of machines, of which the store holds what is finished."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from scale.errors import UserError
+from scale.mirror import PART, ChangedError, Mirror, Pointer, described, encoded, file_key
+from scale.objects import side_by_side
+
+BEGUN = "begun"
+
+
+def part_of(mirror: Mirror, stage: str, made_from: Mapping[str, Any], replaced: Pointer | None) -> Part:
+    """What is to become a stage: the same one as before if it is made from the same and replaces the same."""
+    generation = replaced.generation if replaced else 0
+    name = hashlib.sha256(json.dumps(made_from, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
+    return Part(mirror, stage, f"{generation}-{name}")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stage that is being made, on any number of machines: what is finished of it is on the store as well.
+
+    Args:
+        mirror: The run.
+        stage: The stage.
+        name: Tells apart what it is made from.
+    """
+
+    mirror: Mirror
+    stage: str
+    name: str
+
+    @property
+    def folder(self) -> Path:
+        return self.mirror.root / f"{self.stage}{PART}" / self.name
+
+    @property
+    def prefix(self) -> str:
+        return f"{self.stage}{PART}/{self.name}/"
+
+    def begin(self, made_from: Mapping[str, Any]) -> None:
+        """Forget parts that were made from other things, here and there; fetch what is finished of this one."""
+        remove_others(self.folder)
+        objects = self.mirror.objects
+        found = objects.list(f"{self.stage}{PART}/")
+        objects.delete(key for key in found if not key.startswith(self.prefix))
+        objects.put(f"{self.prefix}{BEGUN}.json", encoded(dict(made_from)))
+        for place in self.finished(found):
+            if not (self.folder / place).exists():
+                self.fetch(place)
+
+    def finished(self, found: Iterable[str] | None = None) -> list[str]:
+        """Places of finished shards and files, relative to the part."""
+        keys = self.mirror.objects.list(self.prefix) if found is None else found
+        names = sorted(k[len(self.prefix) : -len(".json")] for k in keys if k.startswith(self.prefix))
+        return [name for name in names if name != BEGUN]
+
+    def keep(self, place: str) -> None:
+        """Send a finished shard or file, and name it there when all of it has arrived."""
+        path = self.folder / place
+        paths = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        files = dict(zip(map(self.relative, paths), side_by_side(described, paths), strict=True))
+
+        def send(name: str) -> None:
+            self.mirror.objects.put(file_key(self.stage, name, files[name]), self.folder / name)
+
+        side_by_side(send, list(files))
+        self.mirror.objects.put(f"{self.prefix}{place}.json", encoded({"files": files}))
+
+    def fetch(self, place: str) -> bool:
+        """Bring a finished shard or file to this machine; whether there is one."""
+        marker = self.mirror.objects.get(f"{self.prefix}{place}.json")
+        if marker is None:
+            return False
+        final, apart = self.folder / place, self.mirror.incoming / uuid.uuid4().hex
+        try:
+            self.mirror.download(self.stage, json.loads(marker.content)["files"], apart)
+            final.parent.mkdir(parents=True, exist_ok=True)
+            settle(apart / place, final)
+        except ChangedError:  # swept away, or damaged: it is to be made again
+            return False
+        finally:
+            shutil.rmtree(apart, ignore_errors=True)
+        return True
+
+    def relative(self, path: Path) -> str:
+        return path.relative_to(self.folder).as_posix()
+
+    def bring_inputs(self, arguments: Iterable[Any], reads: Iterable[Path]) -> None:
+        """What an item reads: published stages whose folders it is given, and finished places of this part."""
+        prepare(self)
+        for stage in sorted({self.mirror_stage(value) for value in arguments if isinstance(value, Path)} - {""}):
+            fetched(self, stage)
+        for path in reads:
+            if not path.exists() and not self.fetch(self.relative(path)):
+                raise UserError(f"folder: {self.mirror.url} has no {self.prefix}{self.relative(path)}; run it again")
+
+    def mirror_stage(self, path: Path) -> str:
+        """The published stage whose folder this is; empty for any other path."""
+        own = path.parent == self.mirror.root and not path.name.endswith(PART)
+        return path.name if own else ""
+
+
+@lru_cache(maxsize=64)
+def fetched(part: Part, stage: str) -> Path:
+    """Once in each process: what a part is made from does not change while it is being made."""
+    return part.mirror.fetch_stage(stage)
+
+
+@lru_cache(maxsize=64)
+def prepare(part: Part) -> None:
+    remove_others(part.folder)
+
+
+def remove_others(folder: Path) -> None:
+    """Keep one folder of those beside it: the others were made from other things."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for other in folder.parent.iterdir():
+        if other != folder:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def settle(path: Path, final: Path) -> None:
+    """Move into place, unless another process was first."""
+    try:
+        os.rename(path, final)
+    except OSError:
+        if not final.exists():
+            raise
