@@ -18,6 +18,7 @@ from balmer.folder import HISTORY, PART, RUN_FILE, RunFolder, run_file
 from balmer.stages import NAMES, Stage
 from scale.engine import Engine
 from scale.errors import UserError
+from scale.lease import KEY as LOCK
 from scale.lease import Lease, held
 from scale.mirror import Mirror, Pointer, alone
 from scale.mirrored import MirroredEngine
@@ -69,8 +70,12 @@ class RemoteFolder(RunFolder):
     def part_path(self, name: str) -> Path:
         return self.parts[name].folder if name in self.parts else super().part_path(name)
 
+    def contents(self) -> set[str]:
+        """What lies there, but for locks: a process may have ended that had got no further."""
+        return {name for name in self.mirror.objects.names() if not name.startswith(LOCK)}
+
     def exists(self) -> bool:
-        return bool(self.mirror.objects.names())
+        return bool(self.contents())
 
     def fetched(self, name: str) -> Path:
         return self.mirror.fetch_stage(name)
@@ -83,7 +88,7 @@ class RemoteFolder(RunFolder):
         return len([key for key in keys if key.split("/")[2] == SHARDS])
 
     def check(self) -> None:
-        found = self.mirror.objects.names()
+        found = self.contents()
         if found and RUN_FILE not in found:
             raise UserError(
                 f"folder: {self.name} is not empty and not a run (it has no {RUN_FILE}); name another folder"

@@ -51,6 +51,17 @@ class Engine(Protocol):
     def run(self, items: Sequence[Item], folder: Path, label: str, progress: Progress) -> None:
         """Do every item whose shard is not yet in ``folder``."""
 
+    def ask(
+        self, function: Callable[Arguments, Result], *arguments: Arguments.args, **named: Arguments.kwargs
+    ) -> Result:
+        """The answer of a function, from where items run: for what depends on their device or loads a model."""
+
+
+def is_done(item: Item, folder: Path) -> bool:
+    """Whether the item's shard is here, or on the store if the run lies on one."""
+    place = shard_path(folder, item.shard)
+    return place.exists() or (item.part is not None and item.part.holds(place))
+
 
 class LocalEngine:
     """Items in this process: one after another with all of torch's threads, or ``workers`` at a time with one each.
@@ -63,7 +74,7 @@ class LocalEngine:
         self.workers = workers
 
     def run(self, items: Sequence[Item], folder: Path, label: str, progress: Progress) -> None:
-        left = [item for item in items if not shard_path(folder, item.shard).exists()]
+        left = [item for item in items if not is_done(item, folder)]
         with progress.task(label, total=len(items), done=len(items) - len(left)) as task:
             if self.workers == 1:
                 for item in left:
@@ -71,6 +82,11 @@ class LocalEngine:
                     task.advance()
             else:
                 self.run_side_by_side(left, folder, task)
+
+    def ask(
+        self, function: Callable[Arguments, Result], *arguments: Arguments.args, **named: Arguments.kwargs
+    ) -> Result:
+        return function(*arguments, **named)
 
     def run_side_by_side(self, items: Sequence[Item], folder: Path, task: Task) -> None:
         with ThreadPoolExecutor(self.workers, initializer=settler(visible_gpus())) as pool:
@@ -93,7 +109,7 @@ def do(item: Item, folder: Path) -> None:
     item.part.bring_inputs(item.arguments.values(), [folder / name for name in item.reads])
     if not place.exists():
         make_shard(item, folder)
-    item.part.keep(item.part.relative(place))
+    item.part.keep(place)
 
 
 def make_shard(item: Item, folder: Path) -> None:

@@ -3,15 +3,20 @@ comes back."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
 
 from scale.engine import Engine, Item
+from scale.errors import UserError
 from scale.objects import side_by_side
 from scale.part import Part
 from scale.progress import Progress
 from scale.store import shard_path
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 class MirroredEngine:
@@ -32,18 +37,27 @@ class MirroredEngine:
         needed = [folder / name for item in items for name in item.reads]
         self.keep([path for path in dict.fromkeys([*needed, *shards]) if path.exists()])
         self.inner.run([replace(item, part=self.part) for item in items], folder, label, progress)
-        self.kept |= {self.part.relative(path) for path in shards}
+        self.kept |= set(shards)
         absent = [path for path in shards if not path.exists()]
-        for path, found in zip(absent, side_by_side(self.fetch, absent), strict=True):
+        for path, found in zip(absent, side_by_side(self.part.fetch, absent), strict=True):
             if not found:
-                raise RuntimeError(f"{path}: an item is said to be done, and its shard is nowhere")
+                raise UserError(f"folder: {self.part.mirror.url}: {path.name} was damaged; give the same command again")
 
-    def fetch(self, path: Path) -> bool:
-        return self.part.fetch(self.part.relative(path))
+    def ask(
+        self, function: Callable[Arguments, Result], *arguments: Arguments.args, **named: Arguments.kwargs
+    ) -> Result:
+        answer: Result = self.inner.ask(answered, self.part, function, arguments, named)
+        return answer
 
     def keep(self, paths: Sequence[Path]) -> None:
         """Send what is here and not yet on the store."""
-        for place in map(self.part.relative, paths):
-            if place not in self.kept:
-                self.part.keep(place)
-                self.kept.add(place)
+        for path in paths:
+            if path not in self.kept:
+                self.part.keep(path)
+                self.kept.add(path)
+
+
+def answered(part: Part, function: Callable[..., Any], arguments: Sequence[Any], named: Mapping[str, Any]) -> Any:
+    """Where items run: the answer of a function, once the stages that it is given are there."""
+    part.bring_inputs([*arguments, *named.values()], [])
+    return function(*arguments, **named)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from scale.mirror import PART, ChangedError, Mirror, Pointer, described, encoded
 from scale.objects import side_by_side
 
 BEGUN = "begun"
+#: How long a list of what the store holds is taken for what it holds now.
+LISTED_SECONDS = 2.0
 
 
 def part_of(mirror: Mirror, stage: str, made_from: Mapping[str, Any], replaced: Pointer | None) -> Part:
@@ -56,19 +59,23 @@ class Part:
         found = objects.list(f"{self.stage}{PART}/")
         objects.delete(key for key in found if not key.startswith(self.prefix))
         objects.put(f"{self.prefix}{BEGUN}.json", encoded(dict(made_from)))
-        for place in self.finished(found):
-            if not (self.folder / place).exists():
-                self.fetch(place)
+        side_by_side(self.fetch, [path for path in self.finished(found) if not path.exists()])
 
-    def finished(self, found: Iterable[str] | None = None) -> list[str]:
-        """Places of finished shards and files, relative to the part."""
+    def finished(self, found: Iterable[str] | None = None) -> list[Path]:
+        """Finished shards and files, as paths on this machine whether they are here or not."""
         keys = self.mirror.objects.list(self.prefix) if found is None else found
         names = sorted(k[len(self.prefix) : -len(".json")] for k in keys if k.startswith(self.prefix))
-        return [name for name in names if name != BEGUN]
+        return [self.folder / name for name in names if name != BEGUN]
 
-    def keep(self, place: str) -> None:
+    def holds(self, path: Path) -> bool:
+        """Whether the store has this shard, as it was a moment ago."""
+        return path.name in listed(self, path.parent, int(time.monotonic() / LISTED_SECONDS))
+
+    def marker(self, path: Path) -> str:
+        return f"{self.prefix}{self.relative(path)}.json"
+
+    def keep(self, path: Path) -> None:
         """Send a finished shard or file, and name it there when all of it has arrived."""
-        path = self.folder / place
         paths = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
         files = dict(zip(map(self.relative, paths), side_by_side(described, paths), strict=True))
 
@@ -76,19 +83,20 @@ class Part:
             self.mirror.objects.put(file_key(self.stage, name, files[name]), self.folder / name)
 
         side_by_side(send, list(files))
-        self.mirror.objects.put(f"{self.prefix}{place}.json", encoded({"files": files}))
+        self.mirror.objects.put(self.marker(path), encoded({"files": files}))
 
-    def fetch(self, place: str) -> bool:
-        """Bring a finished shard or file to this machine; whether there is one."""
-        marker = self.mirror.objects.get(f"{self.prefix}{place}.json")
+    def fetch(self, path: Path) -> bool:
+        """Bring a finished shard or file to this machine; whether there is one. A damaged one is to be made again."""
+        marker = self.mirror.objects.get(self.marker(path))
         if marker is None:
             return False
-        final, apart = self.folder / place, self.mirror.incoming / uuid.uuid4().hex
+        apart = self.mirror.incoming / uuid.uuid4().hex
         try:
             self.mirror.download(self.stage, json.loads(marker.content)["files"], apart)
-            final.parent.mkdir(parents=True, exist_ok=True)
-            settle(apart / place, final)
-        except ChangedError:  # swept away, or damaged: it is to be made again
+            path.parent.mkdir(parents=True, exist_ok=True)
+            settle(apart / self.relative(path), path)
+        except ChangedError:
+            self.mirror.objects.delete([self.marker(path)])
             return False
         finally:
             shutil.rmtree(apart, ignore_errors=True)
@@ -103,13 +111,21 @@ class Part:
         for stage in sorted({self.mirror_stage(value) for value in arguments if isinstance(value, Path)} - {""}):
             fetched(self, stage)
         for path in reads:
-            if not path.exists() and not self.fetch(self.relative(path)):
-                raise UserError(f"folder: {self.mirror.url} has no {self.prefix}{self.relative(path)}; run it again")
+            if not path.exists() and not self.fetch(path):
+                raise UserError(f"folder: {self.mirror.url}/{self.marker(path)} is gone; give balmer run again")
 
     def mirror_stage(self, path: Path) -> str:
         """The published stage whose folder this is; empty for any other path."""
         own = path.parent == self.mirror.root and not path.name.endswith(PART)
         return path.name if own else ""
+
+
+@lru_cache(maxsize=64)
+def listed(part: Part, folder: Path, moment: int) -> frozenset[str]:
+    """Names of what is finished in a folder of a part; asked once a moment, for whoever waits asks often."""
+    prefix = f"{part.prefix}{part.relative(folder)}/"
+    keys = part.mirror.objects.list(prefix)
+    return frozenset(key[len(prefix) : -len(".json")] for key in keys)
 
 
 @lru_cache(maxsize=64)

@@ -10,13 +10,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 
+#: One request at a time: the server looks whether there is an object and puts another in two steps.
 SERVER = """
-import logging, sys
+import logging, sys, threading
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import make_server
 logging.getLogger("werkzeug").setLevel(logging.ERROR)
-from moto.server import ThreadedMotoServer
-server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-server.start()
-print(server.get_host_and_port()[1], flush=True)
+application, turn = DomainDispatcherApplication(create_backend_app), threading.Lock()
+def answer(environment, start):
+    with turn:
+        return list(application(environment, start))
+server = make_server("127.0.0.1", 0, answer, threaded=True)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+print(server.server_port, flush=True)
 sys.stdin.read()
 """
 
