@@ -265,8 +265,10 @@ def command_doctor(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "target", metavar="RUN.yaml", nargs="?", help="run file whose needs are compared with the machine"
     )
-    known = parser.parse_args(list(arguments))
-    return print_doctor(read_run(known.target) if known.target else None)
+    known, flags = parser.parse_known_args(list(arguments))
+    if flags and not known.target:
+        parser.error(f"{flags[0]} is a setting of a run file; name the run file too")
+    return print_doctor(read_run(known.target, flags) if known.target else None)
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {

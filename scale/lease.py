@@ -22,6 +22,8 @@ from scale.objects import Found, LostError, Objects, UnconditionalError, server_
 KEY = "lock.json"
 STALE_SECONDS = 600.0
 RENEW_SECONDS = 60.0
+#: Tokens of the locks that this process holds.
+HELD: set[str] = set()
 
 
 def machine() -> str:
@@ -34,7 +36,10 @@ def machine() -> str:
     return " ".join(parts)
 
 
-def alive(pid: int) -> bool:
+def at_work(pid: int, token: str) -> bool:
+    """Whether a process of this machine may still hold its lock; this one knows which it holds."""
+    if pid == os.getpid():
+        return token in HELD
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -76,6 +81,14 @@ class Lease:
                 "another's; give the same command again: finished shards are kept"
             )
 
+    def end(self, renewing: threading.Thread, release: bool = True) -> None:
+        self.ended.set()
+        HELD.discard(self.token)
+        if release:
+            renewing.join()
+            with suppress(UserError):  # what was done is done, and the lock is stale before long
+                self.release()
+
     def release(self) -> None:
         found = self.objects.get(KEY)
         if found is not None and json.loads(found.content)["token"] == self.token:
@@ -90,8 +103,8 @@ def lock_content(token: str) -> bytes:
 def standing(found: Found, objects: Objects) -> str:
     """Why a lock that is there may be taken over; empty if it may not."""
     held = json.loads(found.content)
-    if held["host"] == machine() and not alive(held["pid"]):
-        return f"process {held['pid']} is gone"
+    if held["host"] == machine() and not at_work(held["pid"], held["token"]):
+        return f"process {held['pid']} no longer holds it"
     silent = (server_time(objects, f"{KEY}.asked-{uuid.uuid4().hex}") - found.put).total_seconds()
     return f"it was not renewed for {silent / 60:.0f} minutes" if silent > STALE_SECONDS else ""
 
@@ -115,6 +128,7 @@ def acquire(objects: Objects, say: Callable[[str], None]) -> Lease:
         tag = objects.swap(KEY, lock_content(token), found.tag if found is not None else None)
     if tag is None:
         raise UserError(f"folder: another balmer has just begun to work in {objects.url}; wait for it or stop it")
+    HELD.add(token)
     return Lease(objects, tag, token)
 
 
@@ -142,17 +156,10 @@ def held(objects: Objects, say: Callable[[str], None]) -> Iterator[Lease | None]
     renewing.start()
     try:
         yield lease
-    except LostError:  # nor can the lock be given back
-        lease.ended.set()
+    except LostError:
+        lease.end(renewing, release=False)  # the store would be waited for once more
         raise
     except BaseException:
-        give_back(lease, renewing)
+        lease.end(renewing)
         raise
-    give_back(lease, renewing)
-
-
-def give_back(lease: Lease, renewing: threading.Thread) -> None:
-    lease.ended.set()
-    renewing.join()
-    with suppress(UserError):  # what was done is done; the lock is stale before long
-        lease.release()
+    lease.end(renewing)

@@ -12,7 +12,7 @@ import pytest
 from scale import lease as module
 from scale.errors import UserError
 from scale.lease import KEY, acquire, held
-from scale.objects import Objects
+from scale.objects import LostError, Objects
 
 
 def nothing(line: str) -> None:
@@ -92,7 +92,17 @@ def test_a_lock_of_a_process_of_this_machine_that_is_gone_is_taken_at_once(s3_ur
     objects, said = Objects(s3_url), list[str]()
     left_by(objects, host=module.machine(), pid=2**22 + 1)  # beyond the largest that there can be
     acquire(objects, said.append)
-    assert "process 4194305 is gone" in said[0]
+    assert "process 4194305 no longer holds it" in said[0]
+
+
+def test_a_store_that_was_lost_is_not_waited_for_and_its_lock_is_no_obstacle(s3_url: str) -> None:
+    objects, said = Objects(s3_url), list[str]()
+    with pytest.raises(LostError), held(objects, nothing):
+        raise LostError("lost")
+    assert KEY in objects.list()
+    with held(objects, said.append):
+        assert f"process {os.getpid()} no longer holds it" in said[0]
+    assert objects.list() == {}
 
 
 def test_of_many_that_would_take_it_over_one_does(s3_url: str) -> None:
