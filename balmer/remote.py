@@ -85,7 +85,7 @@ class RemoteFolder(RunFolder):
 
     def finished_shards(self, name: str) -> int:
         keys = self.mirror.objects.list(f"{name}{PART}/")
-        return len([key for key in keys if key.split("/")[2] == SHARDS])
+        return len([key for key in keys if key.split("/")[2] == SHARDS and key.endswith(".json")])
 
     def check(self) -> None:
         found = self.contents()

@@ -19,6 +19,7 @@ import numpy as np
 
 from scale.placement import settler, visible_gpus
 from scale.progress import Progress, Task
+from scale.snapshots import snapshots
 from scale.store import shard_path, unfinished_shard, write_shard
 
 if TYPE_CHECKING:
@@ -115,7 +116,9 @@ def do(item: Item, folder: Path) -> None:
 def make_shard(item: Item, folder: Path) -> None:
     if item.keeps_files:
         place = unfinished_shard(folder, item.shard)
-        write_shard(folder, item.shard, item.function(folder=place, **item.arguments), begun=True)
+        with snapshots(item.part, shard_path(folder, item.shard), place):
+            arrays = item.function(folder=place, **item.arguments)
+        write_shard(folder, item.shard, arrays, begun=True)
     else:
         write_shard(folder, item.shard, item.function(**item.arguments))
 

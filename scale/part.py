@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +21,8 @@ from scale.objects import side_by_side
 BEGUN = "begun"
 #: How long a list of what the store holds is taken for what it holds now.
 LISTED_SECONDS = 2.0
+#: Ends the name of what was sent of an unfinished shard.
+UNFINISHED = ".unfinished"
 
 
 def part_of(mirror: Mirror, stage: str, made_from: Mapping[str, Any], replaced: Pointer | None) -> Part:
@@ -64,7 +66,7 @@ class Part:
     def finished(self, found: Iterable[str] | None = None) -> list[Path]:
         """Finished shards and files, as paths on this machine whether they are here or not."""
         keys = self.mirror.objects.list(self.prefix) if found is None else found
-        names = sorted(k[len(self.prefix) : -len(".json")] for k in keys if k.startswith(self.prefix))
+        names = sorted(finished_names(keys, self.prefix))
         return [self.folder / name for name in names if name != BEGUN]
 
     def holds(self, path: Path) -> bool:
@@ -85,18 +87,41 @@ class Part:
         side_by_side(send, list(files))
         self.mirror.objects.put(self.marker(path), encoded({"files": files}))
 
+    def keep_unfinished(self, path: Path, folder: Path) -> None:
+        """Send the files that lie in ``folder`` of what is to become ``path``, in place of those sent before."""
+        paths, place = sorted(p for p in folder.rglob("*") if p.is_file()), self.relative(path) + UNFINISHED
+        names = [f"{place}/{p.relative_to(folder).as_posix()}" for p in paths]
+        files = dict(zip(names, side_by_side(described, paths), strict=True))
+        objects, marker = self.mirror.objects, f"{self.prefix}{place}"
+        before = objects.get(marker)
+        for name, source in zip(names, paths, strict=True):
+            objects.put(file_key(self.stage, name, files[name]), source)
+        objects.put(marker, encoded({"files": files}))
+        old = json.loads(before.content)["files"] if before else {}
+        gone = {file_key(self.stage, *entry) for entry in old.items()}
+        objects.delete(gone - {file_key(self.stage, *entry) for entry in files.items()})
+
+    def fetch_unfinished(self, path: Path, folder: Path) -> bool:
+        """Put what was sent of an unfinished ``path`` into an empty ``folder``, all at once."""
+        place = self.relative(path) + UNFINISHED
+        return self.brought(f"{self.prefix}{place}", place, folder)
+
     def fetch(self, path: Path) -> bool:
         """Bring a finished shard or file to this machine; whether there is one. A damaged one is to be made again."""
-        marker = self.mirror.objects.get(self.marker(path))
-        if marker is None:
+        return self.brought(self.marker(path), self.relative(path), path)
+
+    def brought(self, marker: str, place: str, path: Path) -> bool:
+        """Fetch the files that a marker names, of which those at ``place`` become ``path``."""
+        found = self.mirror.objects.get(marker)
+        if found is None:
             return False
         apart = self.mirror.incoming / uuid.uuid4().hex
         try:
-            self.mirror.download(self.stage, json.loads(marker.content)["files"], apart)
+            self.mirror.download(self.stage, json.loads(found.content)["files"], apart)
             path.parent.mkdir(parents=True, exist_ok=True)
-            settle(apart / self.relative(path), path)
+            settle(apart / place, path)
         except ChangedError:
-            self.mirror.objects.delete([self.marker(path)])
+            self.mirror.objects.delete([marker])
             return False
         finally:
             shutil.rmtree(apart, ignore_errors=True)
@@ -120,12 +145,15 @@ class Part:
         return path.name if own else ""
 
 
+def finished_names(keys: Iterable[str], prefix: str) -> Iterator[str]:
+    return (key[len(prefix) : -len(".json")] for key in keys if key.startswith(prefix) and key.endswith(".json"))
+
+
 @lru_cache(maxsize=64)
 def listed(part: Part, folder: Path, moment: int) -> frozenset[str]:
     """Names of what is finished in a folder of a part; asked once a moment, for whoever waits asks often."""
     prefix = f"{part.prefix}{part.relative(folder)}/"
-    keys = part.mirror.objects.list(prefix)
-    return frozenset(key[len(prefix) : -len(".json")] for key in keys)
+    return frozenset(finished_names(part.mirror.objects.list(prefix), prefix))
 
 
 @lru_cache(maxsize=64)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from scale import part as part_module
+from scale import snapshots
 from scale.engine import Item, LocalEngine, do, is_done
 from scale.errors import UserError
 from scale.mirror import Mirror, Pointer
@@ -401,3 +402,48 @@ def test_a_run_of_another_format_is_refused(s3_url: str, tmp_path: Path) -> None
     Objects(s3_url).put("chi.json", b'{"format": 99}')
     with pytest.raises(UserError, match=r"chi\.json has format 99, this version reads 1"):
         Mirror(s3_url, tmp_path).pointer("chi")
+
+
+def chain(folder: Path, steps: int, log: Path, stop: int) -> Mapping[str, np.ndarray]:
+    """Goes on from its checkpoint, which it writes at every step; ends on its way if it is told to."""
+    place = folder / "checkpoint"
+    begin = int(place.read_text()) if place.exists() else 0
+    for step in range(begin, steps):
+        with open(log, "a", encoding="utf-8") as file:
+            file.write(f"{step}\n")
+        (folder / f"draw-{step}").write_text(str(step))
+        place.write_text(str(step + 1))
+        snapshots.saved(folder)
+        if step == stop:
+            raise EndedError
+    place.unlink()
+    return {"steps": np.array([steps])}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "steps"), [(0.0, [0, 1, 2, 3, 4, 5]), (1000.0, [0, 1, 0, 1, 2, 3, 0, 1, 2, 3, 4, 5])]
+)
+def test_an_unfinished_shard_goes_on_elsewhere_from_what_was_sent_of_it(
+    s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, steps: list[int]
+) -> None:
+    monkeypatch.setattr(snapshots, "SECONDS", seconds)
+    log = tmp_path / "log"
+
+    def on(machine: str, stop: int) -> Part:
+        part = begun(s3_url, tmp_path / machine)
+        assert not part.finished()
+        item = Item("00000", chain, {"steps": 6, "log": log, "stop": stop}, keeps_files=True)
+        MirroredEngine(LocalEngine(), part).run([item], part.folder, "chains", Silent())
+        return part
+
+    for machine, stop in (("one", 1), ("two", 3)):
+        with pytest.raises(EndedError):
+            on(machine, stop)
+    part = on("three", -1)
+    assert done(log) == steps
+    assert [path.name for path in part.finished()] == ["00000"]
+    shard = shard_path(part.folder, "00000")
+    assert sorted(path.name for path in shard.iterdir()) == [*(f"draw-{step}" for step in range(6)), "steps.npy"]
+    publish(part)
+    assert not [key for key in Objects(s3_url).list() if ".unfinished" in key]
+    assert snapshots.OPEN == {}
