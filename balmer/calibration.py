@@ -233,7 +233,7 @@ def calibrate(config: RunConfig, progress: Progress) -> tuple[Sections, list[str
     check_components(config)
     Runner(config, progress).run(last="corpus")
     folder = RunFolder(Path(config.folder))
-    with folder.lock():
+    with folder.lock(progress.say):
         corpus = folder.stage_path("corpus")
         bench = make_bench(config, corpus)
         names = ", ".join(component.name for component in bench.components)

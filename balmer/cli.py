@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 from balmer.runfile import fail, find_run_file, parse, read_run, resolved, settings_parser
 from balmer.stages import NAMES
 from scale.errors import UserError
+from scale.objects import is_url
 from scale.progress import for_stream
 
 if TYPE_CHECKING:
     from balmer.config import RunConfig
+    from balmer.folder import RunFolder
 
 USAGE = """\
 usage: balmer COMMAND [arguments]
@@ -30,7 +32,7 @@ Reads the spectral lines of a language model: susceptibilities, their prediction
   plan RUN.yaml         time, memory and disk of every stage before it is begun, here or on a cluster
   calibrate RUN.yaml    try settings and estimators, recommend some; --write puts them into the run file
   status RUN            what is done, what is stale and why, what is left
-  report RUN            build the report again; --open shows it in a browser, --serve on 127.0.0.1
+  report RUN            build the report again, or fetch it from a store; --open shows it, --serve on 127.0.0.1
   doctor [RUN.yaml]     what this machine can do
 
 balmer COMMAND --help says more. Stages: {stages}.
@@ -68,7 +70,7 @@ def command_run(arguments: Sequence[str]) -> int:
     known, flags = options.parse_known_args(list(arguments))
     config = read_run(known.target, flags)
     if known.control:
-        config = control_of(config, known)
+        config = control_of(on_this_machine(config, "balmer run --control"), known)
     return carry_out(config, known)
 
 
@@ -89,7 +91,7 @@ def command_controls(arguments: Sequence[str]) -> int:
 
     from balmer.comparison import compare
 
-    print("\n".join(compare(read_run(known.target, flags))))
+    print("\n".join(compare(on_this_machine(read_run(known.target, flags), "balmer controls"))))
     return 0
 
 
@@ -111,31 +113,38 @@ def carry_out(config: object, options: argparse.Namespace) -> int:
     assert isinstance(config, RunConfig)
     progress = for_stream(options.quiet)
     try:
-        made = Runner(config, progress).run(options.first, options.last, options.overwrite)
+        runner = Runner(config, progress)
+        made = runner.run(options.first, options.last, options.overwrite)
     except KeyboardInterrupt:
         print(f"\nbalmer: stopped; go on with: balmer run {shown(config.folder)}", file=sys.stderr)
         return 130
     if not options.quiet:
         if not made:
             print("Nothing to do: every stage is done and nothing it depends on has changed.")
-        print_findings(Path(config.folder))
+        print_findings(runner.folder)
     return 0
 
 
 def shown(path: str | Path) -> str:
     """A path as short as it can be said from here."""
+    if is_url(str(path)):
+        return str(path)
     relative = os.path.relpath(path)
     return relative if not relative.startswith("..") else str(path)
 
 
-def print_findings(folder: Path) -> None:
-    from scale.store import MANIFEST, read_manifest
-
-    report = folder / "report"
-    if (report / MANIFEST).is_file():
-        for line in read_manifest(report).facts["headline"]:
+def print_findings(folder: RunFolder) -> None:
+    found = folder.published("report")
+    if found is not None:
+        for line in found.facts["headline"]:
             print(f"  {line}")
-        print(f"Report: {shown(report / 'index.html')}")
+        print(f"Report: {shown(folder.fetched('report') / 'index.html')}")
+
+
+def on_this_machine(config: RunConfig, command: str) -> RunConfig:
+    if is_url(config.folder):
+        raise UserError(f"folder: {command} works on local folders alone; add --folder and the name of one")
+    return config
 
 
 def calibrate_options() -> argparse.ArgumentParser:
@@ -152,7 +161,7 @@ def command_calibrate(arguments: Sequence[str]) -> int:
     if not arguments or "--help" in arguments or "-h" in arguments:
         return show_run_help(options, "--calibrate.steps 80")
     known, flags = options.parse_known_args(list(arguments))
-    config = read_run(known.target, flags)
+    config = on_this_machine(read_run(known.target, flags), "balmer calibrate")
 
     from balmer.allocation import current_values
     from balmer.calibration import FOLDER, calibrate
@@ -207,40 +216,46 @@ def report_options() -> argparse.ArgumentParser:
 
 
 def command_report(arguments: Sequence[str]) -> int:
+    from balmer.remote import open_folder
+
     known, flags = report_options().parse_known_args(list(arguments))
     if known.compare:
         flags += ["--report.compare", os.path.abspath(known.compare)]
     if known.label_with:
-        flags += ["--report.labels", str(label_run(known, Path(read_run(known.target, flags).folder)))]
+        flags += ["--report.labels", str(label_run(known, open_folder(read_run(known.target, flags))))]
     config = read_run(known.target, flags)
-    namespace = argparse.Namespace(first="report", last="report", overwrite=False, quiet=known.quiet)
-    status = carry_out(config, namespace)
-    report = Path(config.folder) / "report"
+    folder = open_folder(config)
+    if is_url(config.folder) and not [flag for flag in flags if flag.startswith("--report.")]:
+        status = 0  # to build it again, everything would have to be fetched
+        print_findings(folder)
+    else:
+        namespace = argparse.Namespace(first="report", last="report", overwrite=False, quiet=known.quiet)
+        status = carry_out(config, namespace)
     if status == 0 and known.open:
         import webbrowser
 
-        webbrowser.open((report / "index.html").as_uri())
+        webbrowser.open((folder.fetched("report") / "index.html").as_uri())
     if status == 0 and known.serve:
         from balmer.serve import serve
 
-        serve(report, known.port)
+        serve(folder.fetched("report"), known.port)
     return status
 
 
-def label_run(options: argparse.Namespace, folder: Path) -> Path:
+def label_run(options: argparse.Namespace, folder: RunFolder) -> Path:
     """Let the endpoint label the largest clusters; the table is kept beside the stages."""
     from cluster.report.endpoint import Endpoint
     from cluster.report.inputs import REQUIRED, open_inputs
     from cluster.report.labelling import write_labels
-    from scale.store import MANIFEST, write_table
+    from scale.store import write_table
 
     endpoint = Endpoint(options.label_with, options.label_model)
-    if not all((folder / stage / MANIFEST).is_file() for stage in REQUIRED):
-        raise UserError(f"{folder} has no clusters to label yet; give balmer run first")
-    inputs = open_inputs({stage: folder / stage for stage in REQUIRED})
+    if not all(folder.published(stage) for stage in REQUIRED):
+        raise UserError(f"{folder.name} has no clusters to label yet; give balmer run first")
+    inputs = open_inputs({stage: folder.fetched(stage) for stage in REQUIRED})
     with for_stream(options.quiet).task("labels", total=options.label_clusters) as task:
         table = write_labels(inputs, endpoint.ask, endpoint.model, options.label_clusters, 0, task.advance)
-    path = (folder / "labels" / "labels.parquet").absolute()
+    path = (folder.path / "labels" / "labels.parquet").absolute()
     write_table(path, table)
     return path
 
@@ -252,8 +267,10 @@ def command_doctor(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "target", metavar="RUN.yaml", nargs="?", help="run file whose needs are compared with the machine"
     )
-    known = parser.parse_args(list(arguments))
-    return print_doctor(read_run(known.target) if known.target else None)
+    known, flags = parser.parse_known_args(list(arguments))
+    if flags and not known.target:
+        parser.error(f"{flags[0]} is a setting of a run file; name the run file too")
+    return print_doctor(read_run(known.target, flags) if known.target else None)
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {

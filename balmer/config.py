@@ -29,7 +29,8 @@ class RunConfig:
     """Everything a run depends on.
 
     Args:
-        folder: The run folder; made if it does not exist.
+        folder: The run folder; made if it does not exist. Also s3://, gs:// or az:// and a path (docs/storage.md).
+        scratch: Where a run on object storage keeps its copy on this machine; the user's cache by default.
         engine: Where work items run: in this process.
         workers: Items at a time, each with a copy of the model, on a GPU of its own as far as there are GPUs, or one
             thread; 0 takes one per GPU, or per processor core where there is none.
@@ -48,6 +49,7 @@ class RunConfig:
     """
 
     folder: str = ""
+    scratch: str = ""
     engine: Literal["local"] = "local"
     workers: int = 1
     control: Control = "none"

@@ -24,6 +24,7 @@ from balmer.provenance import identities, made_from
 from balmer.stages import stages_of
 from scale.costs import METHODS
 from scale.errors import UserError
+from scale.progress import Silent
 from scale.store import Manifest, publish
 
 
@@ -61,7 +62,7 @@ def prepare(run: RunConfig, control: RunConfig) -> list[str]:
     folder = RunFolder(Path(control.folder))
     folder.check()
     folder.path.mkdir(parents=True, exist_ok=True)
-    with folder.lock():
+    with folder.lock(Silent().say):
         folder.write_run_file(control)
         return adopt(RunFolder(Path(run.folder)), folder, control, identities(control))
 

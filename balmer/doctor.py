@@ -6,12 +6,16 @@ import os
 import platform
 import shutil
 import sys
+import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from balmer import misplaced
 from balmer.config import RunConfig
 from balmer.folder import LIBRARIES, commit, installed_version
+from balmer.remote import open_folder
+from scale.errors import UserError
+from scale.lease import honours_conditions
+from scale.objects import Objects, is_url
 
 GIB = 2**30
 
@@ -91,15 +95,32 @@ def needed(config: RunConfig) -> list[Finding]:
     stages = disk(extent)
     total = sum(stages.values())
     largest = max(stages, key=lambda name: stages[name])
-    place = next(p for p in [Path(config.folder), *Path(config.folder).parents] if p.exists())
+    folder = open_folder(config).path
+    place = next(p for p in [folder, *folder.parents] if p.exists())
     free = shutil.disk_usage(place).free
     parts = f"{extent.parameters:,} parameters, {sum(extent.sizes):,} in the chosen components"
     need = f"{total / GIB:.2f} GiB at most, {stages[largest] / GIB:.2f} of it {largest}; {free / GIB:.1f} GiB free"
     return [Finding("model", parts), Finding("disk", f"{need} at {place}", total < free)]
 
 
+def store(config: RunConfig) -> list[Finding]:
+    """Whether a run on a store can be written there, read again, and locked."""
+    if not is_url(config.folder):
+        return []
+    try:
+        objects = Objects(config.folder)
+        started = time.monotonic()
+        conditional = honours_conditions(objects)
+        seconds = (time.monotonic() - started) / 3
+    except UserError as error:
+        return [Finding("store", str(error), False)]
+    locks = "conditional writes" if conditional else "no conditional writes: see to it that one balmer runs at a time"
+    return [Finding("store", f"{config.folder}: {1000 * seconds:.0f} ms a write; {locks}")]
+
+
 def print_doctor(config: RunConfig | None) -> int:
-    findings = machine() + libraries() + accelerators() + arithmetic(config) + (needed(config) if config else [])
+    findings = machine() + libraries() + accelerators() + arithmetic(config)
+    findings += needed(config) + store(config) if config else []
     for finding in findings:
         print(f"{'ok  ' if finding.good else 'BAD '} {finding.subject:<14} {finding.found}")
     return 0 if all(finding.good for finding in findings) else 1

@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from balmer.config import RunConfig
 from balmer.provenance import differences, made_from
-from balmer.stages import STAGES, Stage, stages_of
+from balmer.stages import NAMES, STAGES, Stage, stages_of
 from scale.errors import UserError
-from scale.store import MANIFEST, Manifest, read_json, read_manifest, write_bytes, write_json
+from scale.store import (
+    MANIFEST,
+    SHARDS,
+    Manifest,
+    publish,
+    read_json,
+    read_manifest,
+    write_bytes,
+    write_json,
+    write_manifest,
+)
 
+if TYPE_CHECKING:
+    from scale.engine import Engine
+
+HISTORY = "history.jsonl"
 RUN_FILE = "run.yaml"
 PART = ".part"
 LIBRARIES = ("torch", "transformers", "lightning", "numpy", "scipy", "polars", "numba", "faiss-cpu", "faiss-gpu")
@@ -36,10 +51,10 @@ class State:
 
 
 class RunFolder:
-    """One run on disk."""
+    """One run on disk; ``name`` is what its user calls it."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.name = path, str(path)
 
     def stage_path(self, name: str) -> Path:
         return self.path / name
@@ -50,6 +65,22 @@ class RunFolder:
     def published(self, name: str) -> Manifest | None:
         folder = self.stage_path(name)
         return read_manifest(folder) if (folder / MANIFEST).is_file() else None
+
+    def exists(self) -> bool:
+        return self.path.is_dir()
+
+    def fetched(self, name: str) -> Path:
+        """The folder of a published stage, on this machine."""
+        return self.stage_path(name)
+
+    def engine(self, stage: Stage, engine: Engine) -> Engine:
+        """What runs the items of a stage that is being made."""
+        return engine
+
+    def finished_shards(self, name: str) -> int:
+        """Of a stage that was begun and is not published."""
+        shards = self.part_path(name) / SHARDS
+        return len([p for p in shards.iterdir() if p.suffix != ".tmp"]) if shards.is_dir() else 0
 
     def check(self) -> None:
         """Refuse a folder that exists and holds something other than a run."""
@@ -89,8 +120,31 @@ class RunFolder:
             part.mkdir()
         return part
 
+    def publish(self, stage: Stage, manifest: Manifest) -> None:
+        """The finished part becomes the stage."""
+        part = self.part_path(stage.name)
+        write_manifest(part, manifest)
+        publish(part, self.stage_path(stage.name))
+        self.close_part(stage)
+
     def close_part(self, stage: Stage) -> None:
         (self.path / f"{stage.name}{PART}.json").unlink(missing_ok=True)
+
+    def remember(self, entry: dict[str, Any]) -> None:
+        """One line in the history, outside what manifests vouch for."""
+        with open(self.path / HISTORY, "a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def clean(self, fresh: bool) -> None:
+        """After a mistake of the user: leave nothing behind that holds no finished work."""
+        for stage in STAGES:
+            part = self.part_path(stage.name)
+            if part.exists() and not any((part / SHARDS).glob("*/*.npy")):
+                shutil.rmtree(part)
+                self.close_part(stage)
+        empty = not any(self.stage_path(name).exists() or self.part_path(name).exists() for name in NAMES)
+        if fresh and empty and (self.path / RUN_FILE).exists():
+            shutil.rmtree(self.path)
 
     def remove_replaced(self) -> None:
         """What a stage replaced, if the process ended between the swap and the removal."""
@@ -98,18 +152,22 @@ class RunFolder:
             shutil.rmtree(self.path / f"{stage.name}.old", ignore_errors=True)
 
     def write_run_file(self, config: RunConfig) -> None:
-        text = header() + yaml.safe_dump(lists(asdict(config)), sort_keys=False, allow_unicode=True)
-        write_bytes(self.path / RUN_FILE, text.encode())
+        write_bytes(self.path / RUN_FILE, run_file(config))
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, say: Callable[[str], None]) -> Iterator[None]:
         """One process at a time; the lock goes with the process, however it ends."""
         with open(self.path / "lock", "w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise UserError(f"folder: another balmer is at work in {self.path}; wait for it or stop it") from error
+                raise UserError(f"folder: another balmer is at work in {self.name}; wait for it or stop it") from error
             yield
+
+
+def run_file(config: RunConfig) -> bytes:
+    """The resolved configuration, under what made the run."""
+    return (header() + yaml.safe_dump(lists(asdict(config)), sort_keys=False, allow_unicode=True)).encode()
 
 
 def lists(value: Any) -> Any:

@@ -25,6 +25,7 @@ from balmer.model_probe import model_rates
 from balmer.needs import aux_parameters, aux_shape
 from balmer.planned_work import FORWARD_AND_BACKWARD
 from balmer.rates import DEVICE, Rates
+from balmer.remote import open_folder
 from scale.gaussian import normal
 from scale.progress import Progress
 from scale.stopwatch import seconds_of
@@ -215,7 +216,7 @@ def measured(extent: Extent, device: torch.device, wanted: Mapping[str, bool] | 
         (("regression",), lambda: regression(extent.inputs)),
         (("sets",), lambda: supporting(extent)),
         (("tokens",), tokenizing),
-        (("disk",), lambda: writing(Path(extent.config.folder))),
+        (("disk",), lambda: writing(open_folder(extent.config).path)),
     ]
     with one_thread(), torch.no_grad(), progress.task("rates", len(probes) + 3) as task:
         for (kind,), probe in probes:

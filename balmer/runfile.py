@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
@@ -16,6 +20,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from balmer.config import RunConfig
 from balmer.folder import RUN_FILE
 from scale.errors import UserError
+from scale.objects import checked_url, is_url, open_objects
 
 
 def keys_of(kind: Any, prefix: str = "") -> list[str]:
@@ -94,6 +99,13 @@ def absolute(path: str) -> str:
     return str(expanded.resolve()) if path and expanded.exists() else path
 
 
+def folder_of(name: str) -> str:
+    """A local folder, absolute (``file://`` is one), or the URL of one on a store."""
+    if name.startswith("file://"):
+        name = url2pathname(urlsplit(name).path)
+    return checked_url(name) if is_url(name) else str(Path(name).expanduser().absolute())
+
+
 def resolved(parsed: Any) -> RunConfig:
     values = {entry.name: getattr(parsed, entry.name) for entry in fields(RunConfig)}
     config = RunConfig(**values)
@@ -101,7 +113,7 @@ def resolved(parsed: Any) -> RunConfig:
         raise UserError("folder is empty; name the run folder in the run file or with --folder")
     return replace(
         config,
-        folder=str(Path(config.folder).expanduser().absolute()),
+        folder=folder_of(config.folder),
         model=replace(config.model, path=absolute(config.model.path)),
         corpus=replace(config.corpus, path=absolute(config.corpus.path)),
     )
@@ -109,11 +121,30 @@ def resolved(parsed: Any) -> RunConfig:
 
 def read_run(target: str, flags: Sequence[str] = ()) -> RunConfig:
     """The configuration of a run file or run folder, with flags on top."""
-    path = find_run_file(target)
+    if is_url(target) and not is_url(folder_of(target)):
+        target = folder_of(target)
+    if is_url(target):
+        with downloaded(checked_url(target)) as path:
+            return read_file(path, ["--folder", target, *flags])
+    extra = ["--folder", target] if Path(target).is_dir() else []
+    return read_file(find_run_file(target), [*extra, *flags])
+
+
+def read_file(path: Path, flags: Sequence[str]) -> RunConfig:
     check_yaml(path)
-    parser = settings_parser("balmer run", "")
-    extra = ["--folder", str(path.parent)] if Path(target).is_dir() else []
-    return resolved(parse(parser, ["--config", str(path), *extra, *flags]))
+    return resolved(parse(settings_parser("balmer run", ""), ["--config", str(path), *flags]))
+
+
+@contextmanager
+def downloaded(url: str) -> Iterator[Path]:
+    """The run file of a run on a store."""
+    found = open_objects(url).get(RUN_FILE)
+    if found is None:
+        raise UserError(f"{url}: not a run folder (it has no {RUN_FILE})")
+    with TemporaryDirectory(prefix="balmer-") as place:
+        path = Path(place) / RUN_FILE
+        path.write_bytes(found.content)
+        yield path
 
 
 def fail(message: str) -> int:

@@ -1,27 +1,25 @@
-"""Carrying a run through: every stage that is not valid is made, in order, and published by one rename."""
+"""Carrying a run through: every stage that is not valid is made, in order, and published at once."""
 
 from __future__ import annotations
 
-import json
 import resource
-import shutil
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from balmer.config import RunConfig
-from balmer.folder import RUN_FILE, RunFolder, State
+from balmer.folder import State
 from balmer.preflight import preflight
 from balmer.provenance import identities, made_from
+from balmer.remote import open_folder
 from balmer.stages import NAMES, STAGES, Stage, stages_of
 from scale.engine import Engine, LocalEngine, Workspace
 from scale.errors import UserError
+from scale.objects import LostError
 from scale.placement import default_workers
 from scale.progress import Progress
-from scale.store import SHARDS, Manifest, describe_files, publish, write_manifest
+from scale.store import Manifest, describe_files
 
-HISTORY = "history.jsonl"
 #: A folder made from another model or text is another run.
 IDENTITY = ("model.files.", "corpus.source.")
 #: An older version did not record the field: that says nothing of another model.
@@ -34,7 +32,7 @@ def peak_memory() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def check_identity(states: list[State], folder: Path, overwrite: bool) -> None:
+def check_identity(states: list[State], folder: str, overwrite: bool) -> None:
     """Refuse to turn a run into one of another model or text unless asked to."""
     for state in states:
         changed = [r for r in state.reasons if r.startswith(IDENTITY) and UNRECORDED not in r]
@@ -62,7 +60,7 @@ class Runner:
 
     def __init__(self, config: RunConfig, progress: Progress, engine: Engine | None = None) -> None:
         self.config, self.progress = config, progress
-        self.folder = RunFolder(Path(config.folder))
+        self.folder = open_folder(config)
         self.engine = engine or LocalEngine(config.workers or default_workers(config.model.device))
 
     def run(self, first: str | None = None, last: str | None = None, overwrite: bool = False) -> list[str]:
@@ -71,18 +69,20 @@ class Runner:
         self.folder.check()
         identity = identities(self.config)
         states = self.folder.states(self.config, identity)
-        check_identity(states, self.folder.path, overwrite)
+        check_identity(states, self.folder.name, overwrite)
         if any(state.status != "done" for state in states):
             preflight(self.config)
-        fresh = not self.folder.path.exists()
+        fresh = not self.folder.exists()
         self.folder.path.mkdir(parents=True, exist_ok=True)
         try:
-            with self.folder.lock():
+            with self.folder.lock(self.progress.say):
                 self.folder.write_run_file(self.config)
                 self.folder.remove_replaced()
                 return self.make_stages(positions, identity, first is not None)
+        except LostError:  # nothing can be tidied up there
+            raise
         except UserError:
-            self.clean(fresh)
+            self.folder.clean(fresh)
             raise
 
     def make_stages(self, positions: range, identity: dict[str, Any], again: bool) -> list[str]:
@@ -108,14 +108,12 @@ class Runner:
         part = self.folder.open_part(stage, fields)
         workspace = Workspace(
             folder=part,
-            inputs={name: self.folder.stage_path(name) for name in stage.inputs},
-            engine=self.engine,
+            inputs={name: self.folder.fetched(name) for name in stage.inputs},
+            engine=self.folder.engine(stage, self.engine),
             progress=self.progress,
         )
         facts = stage.make()(workspace, *(getattr(self.config, section) for section in stage.settings))
-        write_manifest(part, Manifest(stage.name, fields, describe_files(part), facts))
-        publish(part, self.folder.stage_path(stage.name))
-        self.folder.close_part(stage)
+        self.folder.publish(stage, Manifest(stage.name, fields, describe_files(part), facts))
         self.remember(stage.name, time.monotonic() - started, time.process_time() - worked)
 
     def remember(self, stage: str, seconds: float, core_seconds: float) -> None:
@@ -130,17 +128,5 @@ class Runner:
             "core_seconds": round(core_seconds, 2),
             "peak_memory_bytes": peak_memory(),
         }
-        with open(self.folder.path / HISTORY, "a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+        self.folder.remember(entry)
         self.progress.say(f"{stage}: done in {seconds:.0f} s")
-
-    def clean(self, fresh: bool) -> None:
-        """After a mistake of the user: leave nothing behind that holds no finished work."""
-        for stage in STAGES:
-            part = self.folder.part_path(stage.name)
-            if part.exists() and not any((part / SHARDS).glob("*/*.npy")):
-                shutil.rmtree(part)
-                self.folder.close_part(stage)
-        empty = not any(self.folder.stage_path(name).exists() or self.folder.part_path(name).exists() for name in NAMES)
-        if fresh and empty and (self.folder.path / RUN_FILE).exists():
-            shutil.rmtree(self.folder.path)

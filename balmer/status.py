@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from balmer.config import RunConfig
 from balmer.folder import RunFolder, State
 from balmer.provenance import identities
+from balmer.remote import open_folder
 from scale.errors import UserError
-from scale.store import SHARDS
 
 
 def describe(state: State, folder: RunFolder) -> str:
     if state.status == "missing":
-        shards = folder.part_path(state.stage.name) / SHARDS
-        finished = len([p for p in shards.iterdir() if p.suffix != ".tmp"]) if shards.is_dir() else 0
+        finished = folder.finished_shards(state.stage.name)
         return f"begun, {finished} shards finished" if finished else "to do"
     return state.status
 
 
 def print_status(config: RunConfig) -> None:
-    folder = RunFolder(Path(config.folder))
-    if not folder.path.is_dir():
-        raise UserError(f"folder: {folder.path} does not exist; balmer run makes it")
+    folder = open_folder(config)
+    if not folder.exists():
+        raise UserError(f"folder: {folder.name} does not exist; balmer run makes it")
     folder.check()
     for state in folder.states(config, identities(config)):
         print(f"{state.stage.name:<10} {describe(state, folder):<8} {state.stage.what}")

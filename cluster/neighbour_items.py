@@ -15,7 +15,7 @@ from cluster.neighbours import Found, Search, check_k, checked_vectors, prepare,
 from cluster.recall import Recall
 from scale.engine import Engine, Item, do, per_worker
 from scale.progress import Progress
-from scale.store import shard_path
+from scale.store import SHARDS, shard_path
 
 Array = npt.NDArray[Any]
 
@@ -45,8 +45,9 @@ class ItemNeighbours:
         check_k(k, len(X) - 1)
         if not shard_path(self.folder, INDEX).exists():
             do(Item(INDEX, prepared, {"X": X, "k": k, "search": search}), self.folder)
+        read = (f"{SHARDS}/{INDEX}",)
         items = [
-            Item(f"{number:05d}", search_rows, {"folder": str(self.folder), "start": start, "k": k})
+            Item(f"{number:05d}", search_rows, {"folder": str(self.folder), "start": start, "k": k}, reads=read)
             for number, start in enumerate(range(0, len(X), ITEM_QUERIES))
         ]
         self.engine.run(items, self.folder, "neighbours", self.progress)

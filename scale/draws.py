@@ -14,6 +14,7 @@ import polars
 import torch
 from safetensors.torch import load_file, save_file
 
+from scale import snapshots
 from scale.batches import Budget, memory_explained, remembered_budget
 from scale.chains import ChainKey, Draws, Group, grouped, loss_at_trained_weights, reference_of
 from scale.components import FULL, Component, full, select
@@ -105,6 +106,7 @@ def sample(
             file.flush()
         with written(saved) as temporary:
             save_file({name: tensor.cpu().contiguous() for name, tensor in group.state().items()}, temporary)
+        snapshots.saved(folder)
 
     trace = group.run(keep, checkpoint).numpy()
     for file in files:

@@ -13,13 +13,17 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import update_wrapper
 from pathlib import Path
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 
 from scale.placement import settler, visible_gpus
 from scale.progress import Progress, Task
+from scale.snapshots import snapshots
 from scale.store import shard_path, unfinished_shard, write_shard
+
+if TYPE_CHECKING:
+    from scale.part import Part
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -31,17 +35,33 @@ class Item:
 
     An item that ``keeps_files`` is also given ``folder``, the unfinished shard, which outlives a killed process: what
     it leaves there becomes part of the shard, and what it finds there is from its own earlier attempt.
+
+    What a function reads in the folder of the shards, files or folders beside them, ``reads`` names relative to it.
+    Where the run lies on a store, the engine adds the ``part`` of it that the item belongs to (`scale.part`).
     """
 
     shard: str
     function: Callable[..., Mapping[str, np.ndarray]]
     arguments: Mapping[str, Any] = field(default_factory=dict)
     keeps_files: bool = False
+    reads: tuple[str, ...] = ()
+    part: Part | None = None
 
 
 class Engine(Protocol):
     def run(self, items: Sequence[Item], folder: Path, label: str, progress: Progress) -> None:
         """Do every item whose shard is not yet in ``folder``."""
+
+    def ask(
+        self, function: Callable[Arguments, Result], *arguments: Arguments.args, **named: Arguments.kwargs
+    ) -> Result:
+        """The answer of a function, from where items run: for what depends on their device or loads a model."""
+
+
+def is_done(item: Item, folder: Path) -> bool:
+    """Whether the item's shard is here, or on the store if the run lies on one."""
+    place = shard_path(folder, item.shard)
+    return place.exists() or (item.part is not None and item.part.holds(place))
 
 
 class LocalEngine:
@@ -55,7 +75,7 @@ class LocalEngine:
         self.workers = workers
 
     def run(self, items: Sequence[Item], folder: Path, label: str, progress: Progress) -> None:
-        left = [item for item in items if not shard_path(folder, item.shard).exists()]
+        left = [item for item in items if not is_done(item, folder)]
         with progress.task(label, total=len(items), done=len(items) - len(left)) as task:
             if self.workers == 1:
                 for item in left:
@@ -63,6 +83,11 @@ class LocalEngine:
                     task.advance()
             else:
                 self.run_side_by_side(left, folder, task)
+
+    def ask(
+        self, function: Callable[Arguments, Result], *arguments: Arguments.args, **named: Arguments.kwargs
+    ) -> Result:
+        return function(*arguments, **named)
 
     def run_side_by_side(self, items: Sequence[Item], folder: Path, task: Task) -> None:
         with ThreadPoolExecutor(self.workers, initializer=settler(visible_gpus())) as pool:
@@ -77,9 +102,23 @@ class LocalEngine:
 
 
 def do(item: Item, folder: Path) -> None:
+    """The item's shard, in ``folder``; where the run lies on a store, also there, and what it reads is from there."""
+    if item.part is None:
+        make_shard(item, folder)
+        return
+    place = shard_path(folder, item.shard)
+    item.part.bring_inputs(item.arguments.values(), [folder / name for name in item.reads])
+    if not place.exists():
+        make_shard(item, folder)
+    item.part.keep(place)
+
+
+def make_shard(item: Item, folder: Path) -> None:
     if item.keeps_files:
         place = unfinished_shard(folder, item.shard)
-        write_shard(folder, item.shard, item.function(folder=place, **item.arguments), begun=True)
+        with snapshots(item.part, shard_path(folder, item.shard), place):
+            arrays = item.function(folder=place, **item.arguments)
+        write_shard(folder, item.shard, arrays, begun=True)
     else:
         write_shard(folder, item.shard, item.function(**item.arguments))
 

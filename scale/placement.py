@@ -9,10 +9,10 @@ import itertools
 import os
 from collections.abc import Callable
 
-import torch
-
 
 def visible_gpus() -> int:
+    import torch
+
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
@@ -31,6 +31,8 @@ def default_workers(device: str) -> int:
 
 def settler(gpus: int) -> Callable[[], None]:
     """What a new worker does first: takes a single thread for what the processor does, and the next GPU in turn."""
+    import torch
+
     turn = itertools.count()
 
     def settle() -> None:

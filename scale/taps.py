@@ -147,7 +147,7 @@ def make_directions(work: Workspace, model: ModelConfig, sgld: SGLDConfig, draws
         }
         with written(kept) as temporary:
             save_file(stored, temporary)
-        shutil.rmtree(unfinished)
+    shutil.rmtree(work.folder / f"{DIRECTIONS}.part", ignore_errors=True)
     return tuple(c.name for c in chosen_components(load_language_model(model), sgld))
 
 
@@ -166,8 +166,9 @@ def make(work: Workspace, model: ModelConfig, sgld: SGLDConfig, settings: TapsCo
     reach: Reach = "model" if settings.responses == "model" else "column"
     taps = Taps(layers, settings.gradients, names, STEP * sgld.localization**-0.5, reach)
     shared = {"corpus": corpus, "folder": work.folder, "model": model, "taps": taps}
+    read = (DIRECTIONS,) if names else ()
     items = [
-        Item(shard_name(index), measured_taps, {**shared, "start": start, "stop": stop})
+        Item(shard_name(index), measured_taps, {**shared, "start": start, "stop": stop}, reads=read)
         for index, (start, stop) in enumerate(rows.ranges(settings.contexts_per_shard))
     ]
     work.engine.run(items, work.folder, "contexts", work.progress)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+
+from s3server import Server, serving
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the processors
     torch.set_num_threads(1)
@@ -115,3 +117,17 @@ def text_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _one_thread() -> None:
     """Tests compare bytes and times; one thread is fastest at this size and leaves nothing to the scheduler."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[Server]:
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def s3_url(s3_server: Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A folder in a new bucket of a server that speaks S3, with the environment that leads there."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{s3_server.bucket()}/runs/one"

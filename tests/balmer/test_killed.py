@@ -7,7 +7,6 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import warm
-
 from balmer.stages import NAMES
 from runs import content, write_run_file
 

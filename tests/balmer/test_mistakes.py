@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import warm
 import yaml
 
+import warm
 from balmer.cli import main
 from balmer.folder import State
 from balmer.runner import Runner, check_identity
