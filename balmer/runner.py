@@ -19,7 +19,7 @@ from balmer.stages import NAMES, STAGES, Stage, stages_of
 from scale.engine import Engine, LocalEngine, Workspace
 from scale.errors import UserError
 from scale.progress import Progress
-from scale.store import SHARDS, Manifest, describe_files, publish, write_manifest
+from scale.store import SHARDS, Manifest, describe_files, publish, remove_unfinished, write_manifest
 
 HISTORY = "history.jsonl"
 #: A folder made from another model or text is another run.
@@ -118,6 +118,7 @@ class Runner:
             progress=self.progress,
         )
         facts = stage.make()(workspace, *(getattr(self.config, section) for section in stage.settings))
+        remove_unfinished(part)
         write_manifest(part, Manifest(stage.name, fields, describe_files(part), facts))
         publish(part, self.folder.stage_path(stage.name))
         self.folder.close_part(stage)

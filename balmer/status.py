@@ -8,13 +8,13 @@ from balmer.config import RunConfig
 from balmer.folder import RunFolder, State
 from balmer.provenance import identities
 from scale.errors import UserError
-from scale.store import SHARDS
+from scale.store import SHARDS, UNFINISHED
 
 
 def describe(state: State, folder: RunFolder) -> str:
     if state.status == "missing":
         shards = folder.part_path(state.stage.name) / SHARDS
-        finished = len([p for p in shards.iterdir() if p.suffix != ".tmp"]) if shards.is_dir() else 0
+        finished = len([p for p in shards.iterdir() if p.suffix != UNFINISHED]) if shards.is_dir() else 0
         return f"begun, {finished} shards finished" if finished else "to do"
     return state.status
 

@@ -103,7 +103,7 @@ def sample(
     def checkpoint() -> None:
         for file in files:
             file.flush()
-        with written(saved) as temporary:
+        with written(saved, make_folder=False) as temporary:
             save_file({name: tensor.cpu().contiguous() for name, tensor in group.state().items()}, temporary)
 
     trace = group.run(keep, checkpoint).numpy()

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import update_wrapper
 from pathlib import Path
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar
+from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +23,9 @@ from scale.store import shard_path, unfinished_shard, write_shard
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
+#: What an item needs of a machine: a worker's share of its cores and graphics processors, all of its cores, or both
+#: all of its cores and all of its graphics processors.
+Share = Literal["worker", "cores", "machine"]
 
 
 @dataclass(frozen=True)
@@ -30,18 +33,29 @@ class Item:
     """One independent piece of work: ``function(**arguments)`` gives the arrays of ``shard``.
 
     An item that ``keeps_files`` is also given ``folder``, the unfinished shard, which outlives a killed process: what
-    it leaves there becomes part of the shard, and what it finds there is from its own earlier attempt.
+    it leaves there becomes part of the shard, and what it finds there is from its own earlier attempt. ``share`` says
+    what it needs where workers hold parts of machines: one that has threads of its own takes all cores.
     """
 
     shard: str
     function: Callable[..., Mapping[str, np.ndarray]]
     arguments: Mapping[str, Any] = field(default_factory=dict)
     keeps_files: bool = False
+    share: Share = "worker"
 
 
 class Engine(Protocol):
     def run(self, items: Sequence[Item], folder: Path, label: str, progress: Progress) -> None:
         """Do every item whose shard is not yet in ``folder``."""
+
+    def ask(
+        self, function: Callable[Arguments, Result], *arguments: Arguments.args, **named: Arguments.kwargs
+    ) -> Result:
+        """The answer of a function, from where items run: for what depends on their device or loads a model."""
+
+
+def is_done(item: Item, folder: Path) -> bool:
+    return shard_path(folder, item.shard).exists()
 
 
 class LocalEngine:
@@ -55,7 +69,7 @@ class LocalEngine:
         self.workers = workers
 
     def run(self, items: Sequence[Item], folder: Path, label: str, progress: Progress) -> None:
-        left = [item for item in items if not shard_path(folder, item.shard).exists()]
+        left = [item for item in items if not is_done(item, folder)]
         with progress.task(label, total=len(items), done=len(items) - len(left)) as task:
             if self.workers == 1:
                 for item in left:
@@ -63,6 +77,11 @@ class LocalEngine:
                     task.advance()
             else:
                 self.run_side_by_side(left, folder, task)
+
+    def ask(
+        self, function: Callable[Arguments, Result], *arguments: Arguments.args, **named: Arguments.kwargs
+    ) -> Result:
+        return function(*arguments, **named)
 
     def run_side_by_side(self, items: Sequence[Item], folder: Path, task: Task) -> None:
         with ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
@@ -79,7 +98,7 @@ class LocalEngine:
 def do(item: Item, folder: Path) -> None:
     if item.keeps_files:
         place = unfinished_shard(folder, item.shard)
-        write_shard(folder, item.shard, item.function(folder=place, **item.arguments), begun=True)
+        write_shard(folder, item.shard, item.function(folder=place, **item.arguments), begun=place)
     else:
         write_shard(folder, item.shard, item.function(**item.arguments))
 
