@@ -14,6 +14,7 @@ from scale.config import (
     CorpusConfig,
     ModelConfig,
     ProbeConfig,
+    RayConfig,
     SGLDConfig,
     TapsConfig,
     check_together,
@@ -30,8 +31,10 @@ class RunConfig:
 
     Args:
         folder: The run folder; made if it does not exist.
-        engine: Where work items run: in this process.
-        workers: Items at a time, each with a copy of the model and one thread; 0 takes one per processor core.
+        engine: Where work items run: in this process (local), or on the machines of a Ray cluster (ray).
+        workers: Items at a time in this process, each with a copy of the model and one thread; 0 takes one per
+            processor core.
+        ray: The cluster, and what its workers hold; no stage depends on it.
         control: What is taken out of the pipeline, by a control run (`balmer run --control`); none of a run itself.
         model: The language model.
         corpus: The text.
@@ -47,8 +50,9 @@ class RunConfig:
     """
 
     folder: str = ""
-    engine: Literal["local"] = "local"
+    engine: Literal["local", "ray"] = "local"
     workers: int = 1
+    ray: RayConfig = field(default_factory=RayConfig)
     control: Control = "none"
     model: ModelConfig = field(default_factory=ModelConfig)
     corpus: CorpusConfig = field(default_factory=lambda: CorpusConfig(kind="python-stdlib"))

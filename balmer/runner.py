@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import shutil
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from balmer.config import RunConfig
+from balmer.engines import engine_of
 from balmer.folder import RUN_FILE, RunFolder, State
-from balmer.preflight import preflight
+from balmer.preflight import check_workers, preflight
 from balmer.provenance import identities, made_from
 from balmer.stages import NAMES, STAGES, Stage, stages_of
-from scale.engine import Engine, LocalEngine, Workspace
+from scale.engine import Engine, Workspace
 from scale.errors import UserError
 from scale.progress import Progress
 from scale.store import SHARDS, Manifest, describe_files, publish, remove_unfinished, write_manifest
@@ -57,18 +58,13 @@ def chosen(first: str | None, last: str | None) -> range:
     return range(start, stop + 1)
 
 
-def available_cores() -> int:
-    """Processor cores this process may use, which can be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class Runner:
     """Makes the stages of one run."""
 
     def __init__(self, config: RunConfig, progress: Progress, engine: Engine | None = None) -> None:
         self.config, self.progress = config, progress
         self.folder = RunFolder(Path(config.folder))
-        self.engine = engine or LocalEngine(config.workers or available_cores())
+        self.engine = engine
 
     def run(self, first: str | None = None, last: str | None = None, overwrite: bool = False) -> list[str]:
         """Make what is missing or stale, and everything from ``first`` on whatever its state; names what was made."""
@@ -85,12 +81,15 @@ class Runner:
             with self.folder.lock():
                 self.folder.write_run_file(self.config)
                 self.folder.remove_replaced()
-                return self.make_stages(positions, identity, first is not None)
+                with nullcontext(self.engine) if self.engine else engine_of(self.config) as engine:
+                    to_make = [state for state in states[: positions.stop] if state.status != "done"]
+                    check_workers(self.config, engine, to_make)
+                    return self.make_stages(engine, positions, identity, first is not None)
         except UserError:
             self.clean(fresh)
             raise
 
-    def make_stages(self, positions: range, identity: dict[str, Any], again: bool) -> list[str]:
+    def make_stages(self, engine: Engine, positions: range, identity: dict[str, Any], again: bool) -> list[str]:
         made = []
         for position, stage in enumerate(stages_of(self.config)[: positions.stop]):
             state = self.folder.states(self.config, identity)[position]
@@ -101,11 +100,11 @@ class Runner:
                 raise UserError(f"--from {STAGES[positions.start].name}: {stage.name} is {state.status}; start from it")
             for reason in state.reasons:
                 self.progress.say(f"{stage.name}: {reason}")
-            self.make_stage(stage, identity)
+            self.make_stage(engine, stage, identity)
             made.append(stage.name)
         return made
 
-    def make_stage(self, stage: Stage, identity: dict[str, Any]) -> None:
+    def make_stage(self, engine: Engine, stage: Stage, identity: dict[str, Any]) -> None:
         self.progress.say(f"{stage.name}: {stage.what}")
         started = time.monotonic()
         inputs = {name: self.folder.published(name) for name in stage.inputs}
@@ -114,7 +113,7 @@ class Runner:
         workspace = Workspace(
             folder=part,
             inputs={name: self.folder.stage_path(name) for name in stage.inputs},
-            engine=self.engine,
+            engine=engine,
             progress=self.progress,
         )
         facts = stage.make()(workspace, *(getattr(self.config, section) for section in stage.settings))

@@ -59,7 +59,8 @@ def is_done(item: Item, folder: Path) -> bool:
 
 
 class LocalEngine:
-    """Items in this process: one after another with all of torch's threads, or ``workers`` at a time with one each.
+    """Items in this process: one after another with all of torch's threads, or ``workers`` at a time with one each;
+    those that have threads of their own always one after another.
 
     A small model on a processor gains most from several workers: its matrices are too small to be shared out. Each
     worker holds a copy of the model.
@@ -71,12 +72,12 @@ class LocalEngine:
     def run(self, items: Sequence[Item], folder: Path, label: str, progress: Progress) -> None:
         left = [item for item in items if not is_done(item, folder)]
         with progress.task(label, total=len(items), done=len(items) - len(left)) as task:
-            if self.workers == 1:
-                for item in left:
-                    do(item, folder)
-                    task.advance()
-            else:
-                self.run_side_by_side(left, folder, task)
+            together = [item for item in left if self.workers > 1 and item.share == "worker"]
+            for item in left if not together else [item for item in left if item.share != "worker"]:
+                do(item, folder)
+                task.advance()
+            if together:
+                self.run_side_by_side(together, folder, task)
 
     def ask(
         self, function: Callable[Arguments, Result], *arguments: Arguments.args, **named: Arguments.kwargs
