@@ -350,6 +350,10 @@ class RayConfig:
     dashboard_host: str = "127.0.0.1"
 
     def __post_init__(self) -> None:
+        require(
+            not self.address.startswith("ray://"),
+            "ray.address: ray:// is for clients from outside; give the command on a machine of the cluster",
+        )
         require(self.workers >= 0, f"ray.workers must be 0 (as many as there is room for) or more, got {self.workers}")
         require(self.cpus_per_worker > 0, f"ray.cpus_per_worker must be positive, got {self.cpus_per_worker}")
         gpus = self.gpus_per_worker

@@ -31,8 +31,6 @@ LOGS = "logs"
 
 def join(config: RayConfig) -> None:
     """Connect this process to the cluster, or start one on this machine; a process has one connection at most."""
-    if config.address.startswith("ray://"):
-        raise UserError("ray.address: ray:// is for clients from outside; give the command on a machine of the cluster")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anyone
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
     if config.address:
@@ -152,13 +150,21 @@ class RayEngine:
 
 
 def on_every_node(function: Callable[..., Result], *arguments: Any) -> dict[str, Result]:
-    """A function's answer from every machine of the cluster that this process is connected to, by address.
+    """A function's answer from every machine of the cluster that this process is connected to, by address and node.
 
-    It takes no core, so that machines answer while they work.
+    It takes no core, so that machines answer while they work. One that dies meanwhile is left out.
     """
     asked = {}
     for node in living_nodes():
         there = NodeAffinitySchedulingStrategy(node.name, soft=False)
         remote = ray.remote(function).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
         asked[f"{node.address} {node.name[:8]}"] = remote.remote(*arguments)
-    return dict(zip(asked, ray.get(list(asked.values())), strict=True))
+    answers = {}
+    for name, promise in asked.items():
+        try:
+            answers[name] = ray.get(promise)
+        except ray.exceptions.RayTaskError:
+            raise
+        except ray.exceptions.RayError:
+            continue
+    return answers

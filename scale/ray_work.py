@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from scale.ray_pool import Pool, Worker
 
 #: Seconds between two looks at the nodes.
 LOOK = 2.0
+#: What Ray dresses up a traceback with.
+COLOUR = re.compile(r"\x1b\[\d+m")
 #: Lines of what failed.
 MOST_LINES = 20
 
@@ -144,9 +147,9 @@ class Work:
         job.tried.add(worker.node.name)
         log = self.log_of(job.item.shard)
         log.parent.mkdir(parents=True, exist_ok=True)
+        heading = f"{time.strftime('%Y-%m-%d %H:%M:%S')}, on {worker.node.address}, attempt {job.failures}: {reason}"
         with open(log, "a", encoding="utf-8") as file:
-            when = time.strftime("%Y-%m-%d %H:%M:%S")
-            file.write(f"{when}, on {worker.node.address}, attempt {job.failures}: {reason}\n{text.rstrip()}\n\n")
+            file.write(f"{heading}\n{COLOUR.sub('', text).rstrip()}\n\n")
         self.say(f"  {job.item.shard}: attempt {job.failures} of {self.config.attempts}: {reason}; {log}")
         self.looked = -math.inf
         if job.failures < self.config.attempts:
