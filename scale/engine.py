@@ -53,6 +53,11 @@ class Engine(Protocol):
     ) -> Result:
         """The answer of a function, from where items run: for what depends on their device or loads a model."""
 
+    def together(
+        self, function: Callable[..., Result], count: int, arguments: Mapping[str, Any], folder: Path
+    ) -> Result:
+        """The answer of the first of ``count`` processes that train together; ``folder`` is theirs meanwhile."""
+
 
 def is_done(item: Item, folder: Path) -> bool:
     return shard_path(folder, item.shard).exists()
@@ -83,6 +88,12 @@ class LocalEngine:
         self, function: Callable[Arguments, Result], *arguments: Arguments.args, **named: Arguments.kwargs
     ) -> Result:
         return function(*arguments, **named)
+
+    def together(
+        self, function: Callable[..., Result], count: int, arguments: Mapping[str, Any], folder: Path
+    ) -> Result:
+        """Called once: what trains on several devices of one machine starts its processes itself."""
+        return function(**arguments)
 
     def run_side_by_side(self, items: Sequence[Item], folder: Path, task: Task) -> None:
         with ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:

@@ -8,7 +8,8 @@ while the rest is done. What its attempts said is in ``logs/STAGE/ITEM.log`` of 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -29,12 +30,20 @@ Result = TypeVar("Result")
 LOGS = "logs"
 
 
+def check_reachable(address: str) -> None:
+    """Somebody listens there: Ray itself would go on asking for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+
+
 def join(config: RayConfig) -> None:
     """Connect this process to the cluster, or start one on this machine; a process has one connection at most."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anyone
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
     if config.address:
         try:
+            check_reachable(config.address)
             ray.init(address=config.address, **quiet)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             reason = " ".join(str(error).split(". ")[0].split())
@@ -116,6 +125,18 @@ class RayEngine:
                 return answer
         raise died
 
+    def together(
+        self, function: Callable[..., Result], count: int, arguments: Mapping[str, Any], folder: Path
+    ) -> Result:
+        if count == 1:
+            return self.ask(function, **arguments)
+        from scale.ray_train import train_together
+
+        self.connect()
+        self.release()
+        answer: Result = train_together(function, count, arguments, self.config, folder)
+        return answer
+
     def asked(self, pool: Pool, function: Callable[..., Any], arguments: Any, named: Any) -> Any:
         """The promise of an answer, once there is a worker."""
         watch = Patience(self.config)
@@ -127,13 +148,16 @@ class RayEngine:
 
     def pool_of(self, share: Share) -> Pool:
         """Workers are kept from stage to stage while they hold what is needed; a machine has no room for two kinds."""
-        if not ray.is_initialized():
-            join(self.config)
-            self.joined = True
+        self.connect()
         if self.pool is None or self.pool.share != share:
             self.release()
             self.pool = Pool(share, self.config)
         return self.pool
+
+    def connect(self) -> None:
+        if not ray.is_initialized():
+            join(self.config)
+            self.joined = True
 
     def release(self) -> None:
         """Give back all that workers hold."""

@@ -2,22 +2,30 @@
 
 import shutil
 import signal
+import socket
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import ray
 import warm
 from ray.cluster_utils import Cluster
 from raylets import add_node, raylets
 
+from aux.config import AuxConfig
+from aux.stage import TARGETS, fit_basis, read_truth, trained
+from aux.training import Trained
 from balmer.cli import main
 from runs import content, write_run_file
 from scale.config import RayConfig
+from scale.engine import Engine, LocalEngine
 from scale.errors import SetAsideError
+from scale.ray_engine import RayEngine, check_reachable
 from scale.ray_work import Work
-from scale.store import SHARDS
+from scale.store import SHARDS, read_manifest
 
 #: Stages whose work is items.
 SPREAD = {"taps", "draws", "chi", "upsampled", "clusters", "leakage"}
@@ -107,6 +115,35 @@ def test_a_driver_killed_leaves_nothing_running_and_is_resumed(
     assert content(out) == content(expected)
 
 
+def test_two_processes_of_ray_train_agree_with_one_to_rounding(
+    cluster: Cluster, expected: Path, tmp_path: Path
+) -> None:
+    chi, taps = expected / "chi", expected / "taps"
+    config = AuxConfig(epochs=3, expansion=2, batch_size=53, learning_rate=1e-2, validation_share=0.3, accelerator="cpu")
+    width = read_manifest(taps).facts["width"]
+
+    def fitted(name: str, engine: Engine, devices: int, epochs: int = 3) -> Trained:
+        settings = replace(config, devices=devices, epochs=epochs)
+        read_truth(chi, taps, fit_basis(chi, settings), settings, tmp_path / name / TARGETS)
+        arguments = {
+            "chi": chi, "taps": taps, "stage": tmp_path / name, "name": "kept", "half": None, "config": settings,
+            "width": width,
+        }  # fmt: skip
+        found = engine.together(trained, devices, arguments, tmp_path / name / "together")
+        assert not (tmp_path / name / "together").exists()
+        return found
+
+    def weights(found: Trained) -> np.ndarray:
+        return np.concatenate([tensor.numpy().ravel() for tensor in found.model.state_dict().values()])
+
+    alone, both = fitted("alone", LocalEngine(), 1), fitted("both", RayEngine(RayConfig(), tmp_path), 2)
+    for mine, theirs in zip(both.facts["history"], alone.facts["history"], strict=True):
+        assert mine == pytest.approx(theirs, abs=2e-5)
+    np.testing.assert_allclose(weights(both), weights(alone), atol=2e-4)
+    assert np.abs(weights(fitted("shorter", LocalEngine(), 1, epochs=2)) - weights(alone)).max() > 2e-3
+    assert (tmp_path / "both" / "training" / "kept" / "last.ckpt").exists()
+
+
 def test_items_set_aside_are_named_and_the_status_is_one(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -116,6 +153,15 @@ def test_items_set_aside_are_named_and_the_status_is_one(
     monkeypatch.setitem(main.__globals__["COMMANDS"], "run", fail)
     assert main(["run", "x.yaml"]) == 1
     assert capsys.readouterr().err.splitlines()[1] == "  00002: RuntimeError: why; logs/chi/00002.log"
+
+
+def test_an_address_where_nobody_listens_is_found_out_soon() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        check_reachable(f"127.0.0.1:{port}")
+    with pytest.raises(OSError, match="refused"):
+        check_reachable(f"127.0.0.1:{port}")
+    check_reachable("auto")
 
 
 @pytest.mark.parametrize(
