@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -38,7 +39,7 @@ def started(nodes: int) -> Iterator[Cluster]:
         add_node(cluster, cpus=0)
         for _ in range(nodes):
             add_node(cluster)
-        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
+        ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
         yield cluster
     finally:
         ray.shutdown()

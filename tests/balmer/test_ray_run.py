@@ -27,6 +27,8 @@ from scale.ray_engine import RayEngine, check_reachable
 from scale.ray_work import Work
 from scale.store import SHARDS, read_manifest
 
+#: Layers that no prediction sees are compared on workers that load the model, all others by all cores of a machine.
+FLAGS = ["--leakage.layers", "all", "--quiet"]
 #: Stages whose work is items.
 SPREAD = {"taps", "draws", "chi", "upsampled", "clusters", "leakage"}
 
@@ -42,7 +44,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory, model_folder: Path, text_
     """A run carried through by the local engine."""
     place = tmp_path_factory.mktemp("local")
     run_file = write_run_file(place / "run.yaml", place / "out", model_folder, text_folder)
-    assert main(["run", str(run_file), "--quiet"]) == 0
+    assert main(["run", str(run_file), *FLAGS]) == 0
     return place / "out"
 
 
@@ -75,7 +77,7 @@ def test_a_node_killed_in_every_stage(
     monkeypatch.setattr(Work, "hand_out", and_kill)
     monkeypatch.setattr(Work, "failed", and_note)
     run_file = write_run_file(tmp_path / "run.yaml", tmp_path / "out", model_folder, text_folder)
-    assert main(["run", str(run_file), "--engine", "ray", "--address", cluster.address, "--quiet"]) == 0
+    assert main(["run", str(run_file), "--engine", "ray", "--address", cluster.address, *FLAGS]) == 0
     assert killed.keys() == SPREAD
     assert set(lost) >= {name for stage, name in killed.items() if stage not in ("upsampled",)}
     shutil.rmtree(tmp_path / "out" / "logs")
@@ -97,7 +99,7 @@ def test_a_driver_killed_leaves_nothing_running_and_is_resumed(
 ) -> None:
     out = tmp_path / "out"
     run_file = write_run_file(tmp_path / "run.yaml", out, model_folder, text_folder)
-    flags = ["--engine", "ray", "--address", cluster.address, "--ray.workers", "1"]
+    flags = ["--engine", "ray", "--address", cluster.address, "--ray.workers", "1", *FLAGS]
     process = warm.start(["run", str(run_file), *flags], tmp_path / "said")
     shards = out / "draws.part" / SHARDS
     while process.is_alive() and not (shards.is_dir() and any(path.suffix != ".tmp" for path in shards.iterdir())):
@@ -109,7 +111,7 @@ def test_a_driver_killed_leaves_nothing_running_and_is_resumed(
     finished = {path: path.stat().st_mtime_ns for path in shards.glob("*/loss.npy") if path.parent.suffix != ".tmp"}
     assert finished
     assert free_cores(ray.cluster_resources()["CPU"])
-    assert main(["run", str(run_file), "--quiet"]) == 0
+    assert main(["run", str(run_file), *FLAGS]) == 0
     assert all((out / "draws" / path.relative_to(out / "draws.part")).stat().st_mtime_ns == then
                for path, then in finished.items())  # fmt: skip
     assert content(out) == content(expected)
@@ -119,7 +121,9 @@ def test_two_processes_of_ray_train_agree_with_one_to_rounding(
     cluster: Cluster, expected: Path, tmp_path: Path
 ) -> None:
     chi, taps = expected / "chi", expected / "taps"
-    config = AuxConfig(epochs=3, expansion=2, batch_size=53, learning_rate=1e-2, validation_share=0.3, accelerator="cpu")
+    config = AuxConfig(
+        epochs=3, expansion=2, batch_size=53, learning_rate=1e-2, validation_share=0.3, accelerator="cpu"
+    )
     width = read_manifest(taps).facts["width"]
 
     def fitted(name: str, engine: Engine, devices: int, epochs: int = 3) -> Trained:
