@@ -7,7 +7,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-EXTRAS ?= cpu,dev
+EXTRAS ?= cpu,cluster,dev
 BIN := $(VENV)/bin
 TEST_WORKERS ?= 2
 FOLDERS := balmer scale aux cluster eval tests benchmarks

@@ -1,4 +1,4 @@
-"""What this machine lacks for a training, found before any work."""
+"""What a training finds on this machine, and what it lacks, before any work."""
 
 from __future__ import annotations
 
@@ -27,3 +27,10 @@ def count_gpus() -> int:
     import torch
 
     return torch.cuda.device_count() or int(torch.backends.mps.is_available())
+
+
+def started_together() -> bool:
+    """Whether this is one of several processes that train together, each with a device of its own."""
+    import torch
+
+    return torch.distributed.is_available() and torch.distributed.is_initialized()

@@ -34,7 +34,8 @@ class AuxConfig:
         validation_share: Share of the training documents that choose the epoch and the ridge penalty.
         precision: Arithmetic of training, in Lightning's words.
         accelerator: What training runs on, in Lightning's words; `auto` takes a GPU if there is one.
-        devices: GPUs (or processes, on a processor) of this machine that share every batch (Lightning's `ddp_spawn`).
+        devices: GPUs (or processes, on a processor) that share every batch: of this machine (Lightning's `ddp_spawn`),
+            or, with `engine: ray`, of any machines of the cluster (Ray Train).
         loader_workers: Processes that gather batches for each of them; 0 gathers in the training process itself.
         logger: What records every epoch: a `csv` file, which is always kept, or a live logger as well.
         log_folder: Where TensorBoard or Weights & Biases write.

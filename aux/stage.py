@@ -33,6 +33,7 @@ from scale.store import Shards, read_manifest, read_table, replace_atomically, w
 
 TRAINING = "training"
 TARGETS = "targets"
+TOGETHER = "together"
 #: A PC whose measurement by one half agrees with that by the other less than this says little of a predictor.
 RELIABLE = 0.3
 
@@ -117,6 +118,11 @@ class Truth:
 def read_truth(chi: Path, taps: Path, basis: Basis, config: AuxConfig, folder: Path) -> Truth:
     """The truth split; its coordinates are written into ``folder``, unless they are there."""
     write_targets(folder, chi_blocks(chi, config.estimator, "truth"), basis)
+    return open_truth(chi, taps, folder)
+
+
+def open_truth(chi: Path, taps: Path, folder: Path) -> Truth:
+    """The truth split, its coordinates as they were written."""
     splits = read_table(chi / "rows.parquet")["split"].to_numpy()
     return Truth(tap_blocks(taps, splits, "truth"), folder, split_documents(chi, "truth"))
 
@@ -132,18 +138,21 @@ def predict(model: AuxModel, blocks: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate([model(torch.from_numpy(np.array(block))).numpy() for block in blocks])
 
 
-def fit(truth: Truth, half: int | None, config: AuxConfig, width: int, work: Workspace, name: str) -> Trained:
-    """Train, or go on training, one model; its checkpoint lies in the stage's unfinished folder."""
-    folder = work.folder / TRAINING / name
+def trained(chi: Path, taps: Path, stage: Path, name: str, half: int | None, config: AuxConfig, width: int) -> Trained:
+    """Train, or go on training, one model on what lies in these folders; its checkpoint is in the stage's own."""
+    truth = open_truth(chi, taps, stage / TARGETS)
+    folder = stage / TRAINING / name
     folder.mkdir(parents=True, exist_ok=True)
-    return train(
-        truth.inputs,
-        truth.target(half),
-        truth.documents,
-        config,
-        residual_width=width,
-        folder=folder,
-    )
+    return train(truth.inputs, truth.target(half), truth.documents, config, residual_width=width, folder=folder)
+
+
+def fit(work: Workspace, name: str, half: int | None, config: AuxConfig, width: int) -> Trained:
+    """Where the engine has the devices for it."""
+    arguments = {
+        "chi": work.inputs["chi"], "taps": work.inputs["taps"], "stage": work.folder, "name": name, "half": half,
+        "config": config, "width": width,
+    }  # fmt: skip
+    return work.engine.together(trained, config.devices, arguments, work.folder / TOGETHER, reads=(TARGETS,))
 
 
 def accuracy_table(
@@ -204,10 +213,10 @@ def make(work: Workspace, config: AuxConfig) -> dict[str, Any]:
     truth = read_truth(chi, taps, basis, config, work.folder / TARGETS)
     heldout = read_measured(chi, taps, basis, config, "heldout")
     work.progress.say(f"  {len(basis.variances)} PCs; training on one half of the chains, to be judged by the other")
-    judged = fit(truth, 0, config, width, work, "judged").model
+    judged = fit(work, "judged", 0, config, width).model
     table, means = accuracy_table(basis, judged, linear_reference(truth, 0, config), heldout, config)
     work.progress.say("  training on both halves, to be kept")
-    kept = fit(truth, None, config, width, work, "kept")
+    kept = fit(work, "kept", None, config, width)
     basis.save(work.folder)
     kept.model.save(work.folder)
     write_table(work.folder / "accuracy.parquet", table)

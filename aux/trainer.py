@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 
+from aux.checks import started_together
 from aux.config import AuxConfig
 
 _LOGGERS = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
@@ -35,18 +36,17 @@ def quieten() -> None:
 
 
 def make_trainer(config: AuxConfig, keeper: lightning.Callback, logger: Any, progress: bool) -> lightning.Trainer:
-    """A trainer on this machine's devices.
+    """A trainer on this machine's devices, or on this process's share of those of a cluster.
 
     Several devices are several processes started for the training alone (`ddp_spawn`): the strategies that start the
-    whole command again, or expect it to have been started once per device, would run every other stage as often.
+    whole command again, or expect it to have been started once per device, would run every other stage as often. Where
+    processes have been started already and know of one another, that was Ray Train.
     """
-    return lightning.Trainer(
+    spread = started_together()
+    trainer = lightning.Trainer(
+        **(ray_devices() if spread else own_devices(config)),
         accelerator=config.accelerator,
-        devices=config.devices,
-        strategy="auto" if config.devices == 1 else QuietDDP(start_method="spawn"),
         precision=config.precision,
-        # Whatever the scheduler: under `srun` Lightning would otherwise count the job's tasks.
-        plugins=[LightningEnvironment()],
         max_epochs=config.epochs,
         deterministic=True,
         use_distributed_sampler=False,
@@ -57,6 +57,26 @@ def make_trainer(config: AuxConfig, keeper: lightning.Callback, logger: Any, pro
         enable_progress_bar=progress,
         num_sanity_val_steps=0,
     )
+    if spread:
+        from ray.train.lightning import prepare_trainer
+
+        prepare_trainer(trainer)
+    return trainer
+
+
+def own_devices(config: AuxConfig) -> dict[str, Any]:
+    return {
+        "devices": config.devices,
+        "strategy": "auto" if config.devices == 1 else QuietDDP(start_method="spawn"),
+        # Whatever the scheduler: under `srun` Lightning would otherwise count the job's tasks.
+        "plugins": [LightningEnvironment()],
+    }
+
+
+def ray_devices() -> dict[str, Any]:
+    from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
+
+    return {"devices": "auto", "strategy": RayDDPStrategy(), "plugins": [RayLightningEnvironment()]}
 
 
 @contextlib.contextmanager

@@ -7,15 +7,16 @@ import hashlib
 import json
 import os
 import tempfile
+import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from aux.checks import check_machine
+from aux.checks import check_machine, started_together
 from aux.config import AuxConfig
 from aux.logs import live_logger
 from aux.model import AuxModel, AuxShape
@@ -55,7 +56,7 @@ def train(
     finished. The files may be deleted afterwards, and `log.csv`, which has a line per epoch, may be kept. The model
     returned is that of the epoch with the best mean Pearson correlation on the validation documents, on the CPU.
     """
-    check_machine(config)
+    check_machine(replace(config, devices=1) if started_together() else config)
     pairs = ShardedRows(inputs), ShardedRows(targets)
     _check_lengths(*pairs, documents)
     validation = validation_rows(documents, config.validation_share, config.seed)
@@ -167,7 +168,7 @@ def _refuse_other_training(folder: Path, made_from: dict[str, Any]) -> None:
             raise UserError(f"{folder} holds a training with another aux.{changed[0]}: delete the folder to start anew")
         return
     folder.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".part")
+    unfinished = path.with_suffix(f".{uuid.uuid4().hex}.part")  # several processes may be noting the same
     unfinished.write_text(json.dumps(made_from, indent=2) + "\n", encoding="utf-8")
     os.replace(unfinished, path)
 

@@ -109,7 +109,7 @@ def make(work: Workspace, model: ModelConfig, config: UpsampleConfig) -> dict[st
     taps = read_taps(work.inputs["taps"])
     rows = read_rows(corpus, PREDICTED)
     numbers = rows.contexts["context"].to_numpy()
-    loaded, bfloat16 = resolved(model, config, taps)
+    loaded, bfloat16 = work.engine.ask(resolved, model, config, taps)
     shared = {
         "corpus": corpus,
         "kept": work.inputs["taps"],

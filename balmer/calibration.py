@@ -231,7 +231,7 @@ def report(
 def calibrate(config: RunConfig, progress: Progress) -> tuple[Sections, list[str]]:
     """Make the corpus if need be, try settings and estimators, write the folder; what to use, and what to say."""
     check_components(config)
-    Runner(config, progress).run(last="corpus")
+    Runner(replace(config, engine="local"), progress).run(last="corpus")
     folder = RunFolder(Path(config.folder))
     with folder.lock(progress.say):
         corpus = folder.stage_path("corpus")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from balmer.runfile import fail, find_run_file, parse, read_run, resolved, settings_parser
 from balmer.stages import NAMES
-from scale.errors import UserError
+from scale.errors import SetAsideError, UserError
 from scale.objects import is_url
 from scale.progress import for_stream
 
@@ -28,6 +28,7 @@ Reads the spectral lines of a language model: susceptibilities, their prediction
   demo                  everything, on the shipped model and Python's own library, on a laptop
   run RUN.yaml          all stages of a run, resumable; RUN.yaml is a run file or a run folder
                         --control NAME carries a control through, beside it
+                        --engine ray --address auto does it on the Ray cluster that this machine belongs to
   controls RUN          the run beside its controls: is it worth more than they are?
   plan RUN.yaml         time, memory and disk of every stage before it is begun, here or on a cluster
   calibrate RUN.yaml    try settings and estimators, recommend some; --write puts them into the run file
@@ -326,6 +327,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return dispatch(sys.argv[1:] if arguments is None else arguments)
     except UserError as error:
         return fail(str(error))
+    except SetAsideError as error:
+        return fail(str(error), status=1)
     except OSError as error:
         line = explain_system(error)
         if line is None:

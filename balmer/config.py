@@ -14,6 +14,7 @@ from scale.config import (
     CorpusConfig,
     ModelConfig,
     ProbeConfig,
+    RayConfig,
     SGLDConfig,
     TapsConfig,
     check_together,
@@ -31,9 +32,10 @@ class RunConfig:
     Args:
         folder: The run folder; made if it does not exist. Also s3://, gs:// or az:// and a path (docs/storage.md).
         scratch: Where a run on object storage keeps its copy on this machine; the user's cache by default.
-        engine: Where work items run: in this process.
-        workers: Items at a time, each with a copy of the model, on a GPU of its own as far as there are GPUs, or one
-            thread; 0 takes one per GPU, or per processor core where there is none.
+        engine: Where work items run: in this process (local), or on the machines of a Ray cluster (ray).
+        workers: Items at a time in this process, each with a copy of the model, on a GPU of its own as far as there are
+            GPUs, or one thread; 0 takes one per GPU, or per processor core where there is none.
+        ray: The cluster, and what its workers hold; no stage depends on it.
         control: What is taken out of the pipeline, by a control run (`balmer run --control`); none of a run itself.
         model: The language model.
         corpus: The text.
@@ -50,8 +52,9 @@ class RunConfig:
 
     folder: str = ""
     scratch: str = ""
-    engine: Literal["local"] = "local"
+    engine: Literal["local", "ray"] = "local"
     workers: int = 1
+    ray: RayConfig = field(default_factory=RayConfig)
     control: Control = "none"
     model: ModelConfig = field(default_factory=ModelConfig)
     corpus: CorpusConfig = field(default_factory=lambda: CorpusConfig(kind="python-stdlib"))

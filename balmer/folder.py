@@ -22,6 +22,7 @@ from scale.errors import UserError
 from scale.store import (
     MANIFEST,
     SHARDS,
+    UNFINISHED,
     Manifest,
     publish,
     read_json,
@@ -80,7 +81,7 @@ class RunFolder:
     def finished_shards(self, name: str) -> int:
         """Of a stage that was begun and is not published."""
         shards = self.part_path(name) / SHARDS
-        return len([p for p in shards.iterdir() if p.suffix != ".tmp"]) if shards.is_dir() else 0
+        return len([p for p in shards.iterdir() if p.suffix != UNFINISHED]) if shards.is_dir() else 0
 
     def check(self) -> None:
         """Refuse a folder that exists and holds something other than a run."""

@@ -22,6 +22,8 @@ from balmer.folder import RUN_FILE
 from scale.errors import UserError
 from scale.objects import checked_url, is_url, open_objects
 
+SHORT = {"--address": "--ray.address"}
+
 
 def keys_of(kind: Any, prefix: str = "") -> list[str]:
     """Every key of the run file, dotted."""
@@ -83,9 +85,15 @@ def settings_parser(program: str, description: str) -> ArgumentParser:
     return parser
 
 
+def in_full(argument: str) -> str:
+    """Flags that have a short form."""
+    flag, equals, value = argument.partition("=")
+    return SHORT.get(flag, flag) + equals + value
+
+
 def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Any:
     try:
-        return parser.instantiate(parser.parse_args(list(arguments)))
+        return parser.instantiate(parser.parse_args([in_full(argument) for argument in arguments]))
     except (ArgumentError, TypeError) as error:
         cause = error.__cause__ or error.__context__
         if isinstance(cause, UserError):
@@ -147,6 +155,6 @@ def downloaded(url: str) -> Iterator[Path]:
         yield path
 
 
-def fail(message: str) -> int:
+def fail(message: str, status: int = 2) -> int:
     print(f"balmer: {message}", file=sys.stderr)
-    return 2
+    return status

@@ -5,20 +5,21 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from contextlib import nullcontext
 from typing import Any
 
 from balmer.config import RunConfig
+from balmer.engines import engine_of
 from balmer.folder import State
-from balmer.preflight import preflight
+from balmer.preflight import check_workers, preflight
 from balmer.provenance import identities, made_from
 from balmer.remote import open_folder
 from balmer.stages import NAMES, STAGES, Stage, stages_of
-from scale.engine import Engine, LocalEngine, Workspace
+from scale.engine import Engine, Workspace
 from scale.errors import UserError
 from scale.objects import LostError
-from scale.placement import default_workers
 from scale.progress import Progress
-from scale.store import Manifest, describe_files
+from scale.store import Manifest, describe_files, remove_unfinished
 
 #: A folder made from another model or text is another run.
 IDENTITY = ("model.files.", "corpus.source.")
@@ -61,7 +62,7 @@ class Runner:
     def __init__(self, config: RunConfig, progress: Progress, engine: Engine | None = None) -> None:
         self.config, self.progress = config, progress
         self.folder = open_folder(config)
-        self.engine = engine or LocalEngine(config.workers or default_workers(config.model.device))
+        self.engine = engine
 
     def run(self, first: str | None = None, last: str | None = None, overwrite: bool = False) -> list[str]:
         """Make what is missing or stale, and everything from ``first`` on whatever its state; names what was made."""
@@ -78,14 +79,17 @@ class Runner:
             with self.folder.lock(self.progress.say):
                 self.folder.write_run_file(self.config)
                 self.folder.remove_replaced()
-                return self.make_stages(positions, identity, first is not None)
+                with nullcontext(self.engine) if self.engine else engine_of(self.config, self.folder.path) as engine:
+                    to_make = [state for state in states[: positions.stop] if state.status != "done"]
+                    check_workers(self.config, engine, to_make)
+                    return self.make_stages(engine, positions, identity, first is not None)
         except LostError:  # nothing can be tidied up there
             raise
         except UserError:
             self.folder.clean(fresh)
             raise
 
-    def make_stages(self, positions: range, identity: dict[str, Any], again: bool) -> list[str]:
+    def make_stages(self, engine: Engine, positions: range, identity: dict[str, Any], again: bool) -> list[str]:
         made = []
         for position, stage in enumerate(stages_of(self.config)[: positions.stop]):
             state = self.folder.states(self.config, identity)[position]
@@ -96,11 +100,11 @@ class Runner:
                 raise UserError(f"--from {STAGES[positions.start].name}: {stage.name} is {state.status}; start from it")
             for reason in state.reasons:
                 self.progress.say(f"{stage.name}: {reason}")
-            self.make_stage(stage, identity)
+            self.make_stage(engine, stage, identity)
             made.append(stage.name)
         return made
 
-    def make_stage(self, stage: Stage, identity: dict[str, Any]) -> None:
+    def make_stage(self, engine: Engine, stage: Stage, identity: dict[str, Any]) -> None:
         self.progress.say(f"{stage.name}: {stage.what}")
         started, worked = time.monotonic(), time.process_time()
         inputs = {name: self.folder.published(name) for name in stage.inputs}
@@ -109,10 +113,11 @@ class Runner:
         workspace = Workspace(
             folder=part,
             inputs={name: self.folder.fetched(name) for name in stage.inputs},
-            engine=self.folder.engine(stage, self.engine),
+            engine=self.folder.engine(stage, engine),
             progress=self.progress,
         )
         facts = stage.make()(workspace, *(getattr(self.config, section) for section in stage.settings))
+        remove_unfinished(part)
         self.folder.publish(stage, Manifest(stage.name, fields, describe_files(part), facts))
         self.remember(stage.name, time.monotonic() - started, time.process_time() - worked)
 

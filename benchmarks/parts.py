@@ -40,7 +40,7 @@ from benchmarks.parts_neighbours import (
     same_target,
 )
 from benchmarks.parts_tables import page
-from eval.stage import sample_documents
+from eval.heldout import sample_documents
 from scale.errors import UserError
 from scale.store import write_json
 

@@ -11,7 +11,7 @@ import polars
 
 from aux.rows import ShardedRows
 from benchmarks.parts_classes import CLASSES, OTHER, token_classes
-from eval.stage import sample_documents
+from eval.heldout import sample_documents
 from scale.chi import PARTS
 from scale.errors import UserError
 from scale.estimate import assemble

@@ -153,6 +153,11 @@ def exact_index(X: Array) -> Index:
     return GraphicsIndex(X) if graphics_processors() else ListIndex.of(X, 1, 0)
 
 
+def on_graphics(arrays: Mapping[str, Array]) -> bool:
+    """Whether these are the arrays of an index that searches on graphics processors: it has none."""
+    return not arrays
+
+
 def read_index(arrays: Mapping[str, Array], X: Array) -> Index:
     """The index that gave these arrays."""
     if "opened" in arrays:

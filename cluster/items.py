@@ -108,4 +108,4 @@ class ItemWalks:
             "seeds": seeds,
             "threads": self.threads,
         }
-        return Item(f"{number:08d}", walk_seeds, arguments, reads=("graph",))
+        return Item(f"{number:08d}", walk_seeds, arguments, share="cores", reads=("graph",))

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cluster.indexes import Index, read_index
+from cluster.indexes import Index, on_graphics, read_index
 from cluster.neighbours import Found, Search, check_k, checked_vectors, prepare, search_blocks
 from cluster.recall import Recall
-from scale.engine import Engine, Item, do, per_worker
+from scale.engine import Engine, Item, Share, do, per_worker
 from scale.progress import Progress
 from scale.store import SHARDS, shard_path
 
@@ -45,9 +45,10 @@ class ItemNeighbours:
         check_k(k, len(X) - 1)
         if not shard_path(self.folder, INDEX).exists():
             do(Item(INDEX, prepared, {"X": X, "k": k, "search": search}), self.folder)
-        read = (f"{SHARDS}/{INDEX}",)
+        share: Share = "machine" if on_graphics(index_arrays(read_shard(self.folder, INDEX))) else "cores"
+        read, asked = (f"{SHARDS}/{INDEX}",), {"folder": str(self.folder), "k": k}
         items = [
-            Item(f"{number:05d}", search_rows, {"folder": str(self.folder), "start": start, "k": k}, reads=read)
+            Item(f"{number:05d}", search_rows, {**asked, "start": start}, share=share, reads=read)
             for number, start in enumerate(range(0, len(X), ITEM_QUERIES))
         ]
         self.engine.run(items, self.folder, "neighbours", self.progress)
@@ -86,13 +87,18 @@ def read_shard(folder: Path, name: str) -> dict[str, Array]:
     return {path.stem: np.load(path, mmap_mode="c") for path in shard_path(folder, name).iterdir()}
 
 
+def index_arrays(arrays: dict[str, Array]) -> dict[str, Array]:
+    """Those of the index among the arrays of its shard."""
+    others = {"X", "turn", *(f"sample_{name}" for name in SAMPLE_ARRAYS)}
+    return {name: array for name, array in arrays.items() if name not in others}
+
+
 @per_worker
 def load_index(folder: str) -> tuple[Index, Array, Array]:
     """The index, the vectors, and the order of the queries."""
     arrays = read_shard(Path(folder), INDEX)
-    points, turn = arrays.pop("X"), arrays.pop("turn")
-    given = {name: array for name, array in arrays.items() if not name.startswith("sample_")}
-    return read_index(given, points), points, turn
+    points = arrays["X"]
+    return read_index(index_arrays(arrays), points), points, arrays["turn"]
 
 
 def search_rows(folder: str, start: int, k: int) -> dict[str, Array]:

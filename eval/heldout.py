@@ -13,11 +13,10 @@ import torch
 from aux.basis import Basis
 from aux.config import AuxConfig
 from aux.stage import read_measured
-from eval.inputs import Part, gather, parts_of
+from eval.inputs import Part, parts_of
 from eval.leakage import Sides
 from scale.batches import memory_explained, remembered_budget
 from scale.config import ModelConfig
-from scale.corpus import context_tokens
 from scale.forward import residual_stream
 from scale.language_model import load_config, load_language_model
 from scale.store import Shards, read_array, read_manifest, read_table
@@ -47,11 +46,6 @@ class Heldout:
 
     def sides(self, rows: np.ndarray) -> Sides:
         return Sides(self.measured[rows], self.predicted[rows], self.documents[rows])
-
-    def inputs(self, rows: np.ndarray) -> Iterator[tuple[str, int, np.ndarray]]:
-        """Every part of the inputs at some rows, one at a time."""
-        for part in self.parts:
-            yield part.input, part.layer, gather(self.taps, rows, part.columns)
 
     def activations(self) -> Iterator[np.ndarray]:
         """The residual stream at the tapped layers, side by side, some rows at a time."""
@@ -98,18 +92,13 @@ def sample_documents(documents: np.ndarray, tokens: int, seed: int) -> np.ndarra
     return np.flatnonzero(np.isin(documents, distinct[order[:enough]]))
 
 
-def other_layers(
-    corpus: Path, model: ModelConfig, contexts: np.ndarray, tapped: Sequence[int]
-) -> Iterator[tuple[str, int, np.ndarray]]:
-    """The residual stream of all rows of some contexts below every block that is not tapped, and at the top.
+def other_layers(model: ModelConfig, tapped: Sequence[int]) -> list[int]:
+    """Every block below which the residual stream is not tapped, and the top.
 
-    One layer is in memory at a time. Below block 0 it is the token's embedding, where all occurrences of a token are
-    equal and none is nearer than another: that is left out.
+    Below block 0 it is the token's embedding, where all occurrences of a token are equal and none is nearer than
+    another: that is left out.
     """
-    tokens = context_tokens(corpus, contexts)
-    for layer in range(1, load_config(model).num_hidden_layers + 1):
-        if layer not in tapped:
-            yield "activations", layer, stream_at(model, tokens, layer)
+    return [layer for layer in range(1, load_config(model).num_hidden_layers + 1) if layer not in tapped]
 
 
 @memory_explained()

@@ -12,7 +12,6 @@ the CKA of the signal with Y: noise leaves HSIC(X_h, Y) alone, raises HSIC(X_h, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,11 +105,3 @@ class Comparison:
         return bootstrap_mean(
             values, self.sides.documents, resamplings=config.bootstrap, level=config.level, seed=config.seed
         )
-
-
-def leakage_rows(
-    sides: Sides, parts: Iterable[tuple[str, int, np.ndarray]], config: LeakageConfig
-) -> list[dict[str, Any]]:
-    """Figures of all parts (input, layer, values), which come one at a time."""
-    comparison = Comparison(sides, config)
-    return [row for name, layer, values in parts for row in comparison.rows(name, layer, values)]

@@ -17,15 +17,14 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from aux.basis import Basis
 from aux.config import AuxConfig
 from cluster.config import ClusterConfig
 from eval.config import LeakageConfig
-from eval.heldout import Heldout, other_layers, read_heldout, sample_documents
-from eval.leakage import leakage_rows
+from eval.heldout import Heldout
+from eval.leakage_items import Sources, leakage_of, load_comparison, load_heldout
 from eval.matching import cells, sketch
 from eval.noise import SCHEMA, Measured, cluster_rows, half_rows, neighbour_rows, passing, supports
 from eval.profiles import profiles
@@ -41,16 +40,11 @@ LEAKAGE = {"input": pl.String, "layer": pl.Int32, "metric": pl.String, "versus":
 )
 
 
-def leakage_table(
-    heldout: Heldout, rows: np.ndarray, model: ModelConfig, config: LeakageConfig, work: Workspace
-) -> pl.DataFrame:
+def leakage_table(work: Workspace, sources: Sources) -> pl.DataFrame:
+    heldout, rows = load_heldout(sources)
     work.progress.say(f"  leakage of {len(heldout.parts)} parts of the inputs, {len(rows)} tokens")
-    found = leakage_rows(heldout.sides(rows), heldout.inputs(rows), config)
-    if config.layers == "all":
-        tapped = [part.layer for part in heldout.parts if part.input == "activations"]
-        contexts = np.unique(heldout.contexts[rows])
-        found += leakage_rows(heldout.sides(rows), other_layers(work.inputs["corpus"], model, contexts, tapped), config)
-    return pl.DataFrame(found, schema=LEAKAGE).sort("input", "layer", descending=[True, False], maintain_order=True)
+    found = pl.DataFrame(list(leakage_of(work, sources)), schema=LEAKAGE)
+    return found.sort("input", "layer", descending=[True, False], maintain_order=True)
 
 
 def measured_rows(heldout: Heldout, config: LeakageConfig) -> Measured:
@@ -70,9 +64,11 @@ def make(
     work: Workspace, model: ModelConfig, aux: AuxConfig, cluster: ClusterConfig, config: LeakageConfig
 ) -> dict[str, Any]:
     inputs = work.inputs
-    heldout = read_heldout(inputs, aux, model)
-    rows = sample_documents(heldout.documents, config.tokens, config.seed)
-    leakage = leakage_table(heldout, rows, model, config, work)
+    for kept in (load_heldout, load_comparison):
+        kept.forget()  # a path may have been made again since this process last read it
+    sources = Sources.of(inputs, model, aux, config)
+    heldout, rows = load_heldout(sources)
+    leakage = leakage_table(work, sources)
 
     work.progress.say("  figures within shared draws and across independent draws")
     everything = measured_rows(heldout, config)

@@ -15,22 +15,19 @@ import numpy as np
 import polars
 
 from scale.batches import memory_explained, remembered_budget
-from scale.components import FULL
 from scale.config import ModelConfig, ProbeConfig, SGLDConfig
 from scale.corpus import read_rows
 from scale.costs import METHODS
 from scale.diagnostics import chain_statistics
-from scale.draws import component_named, half_chains, read_draws
 from scale.duplicates import Duplicates
-from scale.engine import Item, Workspace, per_worker
-from scale.errors import UserError
+from scale.engine import Item, Workspace
 from scale.estimate import Estimator, assemble
-from scale.gradient_probe import common_to_draws, source
-from scale.language_model import LanguageModel, load_language_model
+from scale.language_model import load_language_model
 from scale.mean_gradient import LEAST_COMMON
-from scale.probe import Source, probe_document
+from scale.pools import PoolFacts, describe_pools, load_pools
+from scale.probe import probe_document
 from scale.reliability import PartMoments, PartStatistics
-from scale.store import Shards, read_manifest, read_table, shard_name, write_table
+from scale.store import Shards, read_table, shard_name, write_table
 
 MEASURED = ("truth", "heldout")
 PARTS = ("covariance", "shift", "full")
@@ -38,55 +35,6 @@ PARTS = ("covariance", "shift", "full")
 #: MLP and the unembedding were those of the posterior but for a factor of the whole column (docs/estimators.md).
 MOST_TILT = 1.0
 OVERRIDES = {"layer": polars.Int32, "head": polars.Int32, "common_share": polars.Float64}
-
-
-def load_source(
-    draws: Path,
-    language_model: LanguageModel,
-    component: str,
-    chains: list[list[dict[str, Any]]],
-    trained: float,
-    settings: SGLDConfig,
-) -> Source:
-    first, second = ([read_draws(draws, row) for row in half] for half in chains)
-    numbers = ([row["chain"] for row in chains[0]], [row["chain"] for row in chains[1]])
-    return source(component_named(language_model, component), (first, second), numbers, trained, settings)
-
-
-@dataclass(frozen=True)
-class Pools:
-    """All components that can be measured, the unrestricted chain, and the names of those that cannot."""
-
-    components: list[Source]
-    full: Source
-    failed: list[str]
-
-
-def check_device(facts: Mapping[str, Any], device: str, sgld: SGLDConfig) -> None:
-    """Where draws follow from their seeds, they must follow from them here: devices have generators of their own."""
-    made = facts.get("device", device)
-    if sgld.estimator == "gaussian-gradient" and made != device:
-        raise UserError(
-            f"model.device: the draws were made on {made}, and sgld.estimator: {sgld.estimator} makes some of their "
-            f"numbers again from seeds, which give others on {device}; go on with model.device: {made}"
-        )
-
-
-@per_worker
-def load_pools(draws: Path, model: ModelConfig, sgld: SGLDConfig) -> Pools:
-    language_model = load_language_model(model)
-    facts, chains = read_manifest(draws).facts, read_table(draws / "chains.parquet")
-    check_device(facts, language_model.device.type, sgld)
-    usable, failed = [], []
-    for name in [*facts["components"], FULL]:
-        halves = half_chains(chains, name)
-        if all(halves):
-            usable.append(load_source(draws, language_model, name, halves, facts["trained_loss"], sgld))
-        else:
-            failed.append(name)
-    assert FULL not in failed, "the draws stage refuses that"
-    assert len(usable) > 1, "the draws stage refuses that"
-    return Pools(usable[:-1], usable[-1], failed)
 
 
 @memory_explained()
@@ -122,11 +70,11 @@ def read_through(chi: Path, mean_phi: np.ndarray) -> tuple[PartStatistics, int]:
     return moments.result(mean_phi), duplicates.count
 
 
-def component_table(draws: Path, pools: Pools, statistics: PartStatistics, nbeta: float) -> polars.DataFrame:
+def component_table(draws: Path, pools: list[PoolFacts], statistics: PartStatistics, nbeta: float) -> polars.DataFrame:
     """What is known of each component, in the order of the columns of χ."""
     chains = read_table(draws / "chains.parquet")
     rows = []
-    for index, pool in enumerate(pools.components):
+    for index, pool in enumerate(pools):
         component = pool.component
         own = chains.filter(polars.col("component") == component.name)
         rows.append(
@@ -135,10 +83,10 @@ def component_table(draws: Path, pools: Pools, statistics: PartStatistics, nbeta
                 "kind": component.kind,
                 "layer": component.layer,
                 "head": component.head,
-                **chain_statistics(np.concatenate(pool.phi), nbeta),
+                **chain_statistics(pool.phi, nbeta),
                 **statistics.of(index),
                 "excluded_chains": int(own["diverged"].sum()),
-                "common_share": common_to_draws(pool),
+                "common_share": pool.common,
             }
         )
     return polars.DataFrame(rows, schema_overrides=OVERRIDES)
@@ -174,10 +122,10 @@ def make(work: Workspace, model: ModelConfig, sgld: SGLDConfig, settings: ProbeC
         for index, group in enumerate(document_groups(rows.contexts, settings.documents_per_shard))
     ]
     work.engine.run(items, work.folder, "documents", work.progress)
-    pools = load_pools(draws, model, sgld)
-    for name in pools.failed:
+    pools, failed = work.engine.ask(describe_pools, draws, model, sgld)
+    for name in failed:
         work.progress.say(f"  {name}: too few chains survived; it has no susceptibilities")
-    mean_phi = np.array([pool.mean_phi for pool in pools.components])
+    mean_phi = np.array([pool.mean_phi for pool in pools])
     statistics, duplicates = read_through(work.folder, mean_phi)
     if duplicates:
         work.progress.say(
@@ -203,7 +151,7 @@ def make(work: Workspace, model: ModelConfig, sgld: SGLDConfig, settings: ProbeC
     return {
         "tokens": rows.count,
         "components": len(table),
-        "failed": pools.failed,
+        "failed": failed,
         "bent": bent,
         "partial": partial,
         "duplicates": duplicates,

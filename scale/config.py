@@ -322,3 +322,44 @@ class CalibrateConfig:
         )
         for key in ("target_reliability", "draw_worth", "draws_share"):
             require(0 < getattr(self, key) < 1, f"calibrate.{key} must lie between 0 and 1, got {getattr(self, key)}")
+
+
+@dataclass(frozen=True)
+class RayConfig:
+    """A Ray cluster and what its workers hold, for `engine: ray`. Changes no stage of a run.
+
+    Args:
+        address: Of a running cluster ("auto" on one of its machines); if empty, one is started on this machine for the
+            run alone.
+        workers: Items at a time, each with a copy of the model; 0 takes as many as the nodes have room for, also those
+            nodes that join later.
+        cpus_per_worker: Cores that a worker holds, and threads that it computes in.
+        gpus_per_worker: GPUs that a worker holds; with a fraction several share one. Null takes one, or none if the
+            cluster has none.
+        attempts: Times that an item is tried before it is set aside; a worker or node that dies under it counts.
+        patience: Seconds to wait for a first node with room for a worker, and for a finished shard to be seen here.
+        dashboard_host: Where the dashboard of a cluster started for the run listens; if empty, there is none.
+    """
+
+    address: str = ""
+    workers: int = 0
+    cpus_per_worker: float = 1.0
+    gpus_per_worker: float | None = None
+    attempts: int = 3
+    patience: float = 300.0
+    dashboard_host: str = "127.0.0.1"
+
+    def __post_init__(self) -> None:
+        require(
+            not self.address.startswith("ray://"),
+            "ray.address: ray:// is for clients from outside; give the command on a machine of the cluster",
+        )
+        require(self.workers >= 0, f"ray.workers must be 0 (as many as there is room for) or more, got {self.workers}")
+        require(self.cpus_per_worker > 0, f"ray.cpus_per_worker must be positive, got {self.cpus_per_worker}")
+        gpus = self.gpus_per_worker
+        require(
+            gpus is None or (gpus >= 0 and (gpus <= 1 or gpus == int(gpus))),
+            f"ray.gpus_per_worker must be a whole number, or a fraction of one GPU, got {gpus}",
+        )
+        require(self.attempts >= 1, f"ray.attempts must be at least 1, got {self.attempts}")
+        require(self.patience > 0, f"ray.patience must be positive, got {self.patience}")

@@ -40,7 +40,7 @@ def create(path: Path, shapes: Mapping[str, Sequence[int]], draws: int, dtype: n
         header[name] = {"dtype": CODES[dtype], "shape": [draws, *shape], "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % ALIGNMENT)
-    with written(path) as temporary, open(temporary, "wb") as file:
+    with written(path, make_folder=False) as temporary, open(temporary, "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for begin in range(0, end, len(ZEROS)):
             file.write(ZEROS[: end - begin])

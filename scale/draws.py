@@ -11,40 +11,28 @@ from typing import Any
 
 import numpy as np
 import polars
-import torch
 from safetensors.torch import load_file, save_file
 
 from scale import snapshots
-from scale.batches import Budget, memory_explained, remembered_budget
-from scale.chains import ChainKey, Draws, Group, grouped, loss_at_trained_weights, reference_of
-from scale.components import FULL, Component, full, select
+from scale.batches import memory_explained, remembered_budget
+from scale.chain_plan import Plan, plan_chains, why_too_large
+from scale.chains import ChainKey, Draws, Group
+from scale.chosen import component_named, pool_tail
+from scale.components import FULL, Component
 from scale.config import ModelConfig, SGLDConfig
-from scale.corpus import split_tokens
 from scale.diagnostics import mixing
 from scale.drawfile import DrawFile, create, slice_name
-from scale.engine import Item, Workspace, per_worker
+from scale.engine import Item, Workspace
 from scale.errors import UserError
 from scale.groups import group_of
 from scale.language_model import LanguageModel, load_language_model
 from scale.seeds import seed_for
-from scale.stability import too_large
 from scale.store import read_array, shard_path, write_table, written
-from scale.tail import Tail
-from scale.variants import size_of, slice_shape
+from scale.variants import slice_shape
 
 CHECKPOINT = "checkpoint"
 #: Characters of a component's name in the name of a file; a group's name holds two.
 LONGEST = 80
-
-
-def chosen_components(language_model: LanguageModel, settings: SGLDConfig) -> list[Component]:
-    return select(language_model.model, language_model.architecture, settings.components)
-
-
-def component_named(language_model: LanguageModel, name: str) -> Component:
-    if name == FULL:
-        return full(language_model.model)
-    return select(language_model.model, language_model.architecture, [name])[0]
 
 
 def file_name(component: str) -> str:
@@ -60,14 +48,6 @@ def chain_file(component: str, chain: int) -> str:
 def group_name(keys: Sequence[ChainKey]) -> str:
     names = [f"{file_name(key.component.name)}-{key.chain}" for key in (keys[0], keys[-1])]
     return "..".join(dict.fromkeys(names))
-
-
-@per_worker
-def pool_tail(corpus: Path, model: ModelConfig, start: int, contexts: int) -> Tail:
-    """The contexts that chains are run on, with their hidden states below block ``start``: shared by a whole layer."""
-    language_model = load_language_model(model)
-    tokens = torch.from_numpy(split_tokens(corpus, "truth", contexts)).long().to(language_model.device)
-    return Tail.at(language_model, tokens, start, remembered_budget(language_model.device, model.batch_tokens))
 
 
 def create_files(folder: Path, group: Group, language_model: LanguageModel) -> None:
@@ -104,7 +84,7 @@ def sample(
     def checkpoint() -> None:
         for file in files:
             file.flush()
-        with written(saved) as temporary:
+        with written(saved, make_folder=False) as temporary:
             save_file({name: tensor.cpu().contiguous() for name, tensor in group.state().items()}, temporary)
         snapshots.saved(folder)
 
@@ -124,11 +104,9 @@ def read_draws(folder: Path, row: Mapping[str, Any]) -> Draws:
     return Draws(DrawFile(path) if kept else [], loss, trace)
 
 
-def chain_rows(
-    folder: Path, groups: Sequence[list[ChainKey]], trained: float, language_model: LanguageModel, settings: SGLDConfig
-) -> list[dict[str, Any]]:
+def chain_rows(folder: Path, plan: Plan, settings: SGLDConfig) -> list[dict[str, Any]]:
     rows = []
-    for keys in groups:
+    for keys in plan.groups:
         place = shard_path(folder, group_name(keys))
         losses, traces = read_array(place / "loss.npy"), read_array(place / "trace.npy")
         for index, key in enumerate(keys):
@@ -141,9 +119,9 @@ def chain_rows(
                     "layer": component.layer,
                     "head": component.head,
                     "chain": key.chain,
-                    "parameters": size_of(component, language_model.parameters),
+                    "parameters": plan.sizes[component.name],
                     "mean_loss": float(draws.loss.mean()),
-                    "diverged": draws.diverged(trained, settings.runaway),
+                    "diverged": draws.diverged(plan.trained, settings.runaway),
                     **vars(mixing(draws.loss[None])),
                     "shard": group_name(keys),
                     "place": index,
@@ -198,13 +176,7 @@ def make(work: Workspace, model: ModelConfig, settings: SGLDConfig) -> dict[str,
     corpus = work.inputs["corpus"]
     for kept in (pool_tail, remembered_budget):
         kept.forget()  # a path may have been made again since this process last read it
-    language_model = load_language_model(model)
-    components = [*chosen_components(language_model, settings), full(language_model.model)]
-    length = split_tokens(corpus, "truth", 1).shape[1]
-    budget = Budget.of(language_model.device, model.batch_tokens)
-    groups = list(grouped(language_model, components, settings, length, budget))
-    pool = pool_tail(corpus, model, 0, settings.pool_contexts)
-    trained = loss_at_trained_weights(reference_of(pool, settings), budget)
+    plan = work.engine.ask(plan_chains, corpus, model, settings)
     items = [
         Item(
             group_name(keys),
@@ -217,21 +189,20 @@ def make(work: Workspace, model: ModelConfig, settings: SGLDConfig) -> dict[str,
             },
             keeps_files=True,
         )
-        for keys in groups
+        for keys in plan.groups
     ]
     work.engine.run(items, work.folder, "chains", work.progress)
-    rows = chain_rows(work.folder, groups, trained, language_model, settings)
-    order = {component.name: index for index, component in enumerate(components)}
+    rows = chain_rows(work.folder, plan, settings)
+    order = {component.name: index for index, component in enumerate(plan.components)}
     rows.sort(key=lambda row: (order[row["component"]], row["chain"]))
     table = polars.DataFrame(rows, schema=SCHEMA)
     write_table(work.folder / "chains.parquet", table)
 
     def explain(what: str, component: Component) -> str:
-        own = pool_tail(corpus, model, component.start, settings.pool_contexts)
-        return too_large("sgld.step_size", what, component, own, settings, trained, budget)
+        return work.engine.ask(why_too_large, corpus, model, settings, what, component, plan.trained)
 
-    check_usable(table, sorted(components, key=lambda c: size_of(c, language_model.parameters)), explain)
-    return {**summary(table, trained, settings, work), "device": language_model.device.type}
+    check_usable(table, sorted(plan.components, key=lambda component: plan.sizes[component.name]), explain)
+    return {**summary(table, plan.trained, settings, work), "device": plan.device}
 
 
 def summary(table: polars.DataFrame, trained: float, settings: SGLDConfig, work: Workspace) -> dict[str, Any]:

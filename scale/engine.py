@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import update_wrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
+#: What an item needs of a machine: a worker's share of its cores and graphics processors, all of its cores, or both
+#: all of its cores and all of its graphics processors.
+Share = Literal["worker", "cores", "machine"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,8 @@ class Item:
     """One independent piece of work: ``function(**arguments)`` gives the arrays of ``shard``.
 
     An item that ``keeps_files`` is also given ``folder``, the unfinished shard, which outlives a killed process: what
-    it leaves there becomes part of the shard, and what it finds there is from its own earlier attempt.
+    it leaves there becomes part of the shard, and what it finds there is from its own earlier attempt. ``share`` says
+    what it needs where workers hold parts of machines: one that has threads of its own takes all cores.
 
     What a function reads in the folder of the shards, files or folders beside them, ``reads`` names relative to it.
     Where the run lies on a store, the engine adds the ``part`` of it that the item belongs to (`scale.part`).
@@ -44,6 +48,7 @@ class Item:
     function: Callable[..., Mapping[str, np.ndarray]]
     arguments: Mapping[str, Any] = field(default_factory=dict)
     keeps_files: bool = False
+    share: Share = "worker"
     reads: tuple[str, ...] = ()
     part: Part | None = None
 
@@ -57,6 +62,19 @@ class Engine(Protocol):
     ) -> Result:
         """The answer of a function, from where items run: for what depends on their device or loads a model."""
 
+    def together(
+        self,
+        function: Callable[..., Result],
+        count: int,
+        arguments: Mapping[str, Any],
+        folder: Path,
+        reads: tuple[str, ...] = (),
+    ) -> Result:
+        """The answer of the first of ``count`` processes that train together; ``folder`` is theirs meanwhile.
+
+        What they read beside it, ``reads`` names.
+        """
+
 
 def is_done(item: Item, folder: Path) -> bool:
     """Whether the item's shard is here, or on the store if the run lies on one."""
@@ -65,7 +83,8 @@ def is_done(item: Item, folder: Path) -> bool:
 
 
 class LocalEngine:
-    """Items in this process: one after another with all of torch's threads, or ``workers`` at a time with one each.
+    """Items in this process: one after another with all of torch's threads, or ``workers`` at a time with one each;
+    those that have threads of their own always one after another.
 
     A small model on a processor gains most from several workers: its matrices are too small to be shared out. Each
     worker holds a copy of the model, on the next GPU in turn where there are several.
@@ -77,17 +96,28 @@ class LocalEngine:
     def run(self, items: Sequence[Item], folder: Path, label: str, progress: Progress) -> None:
         left = [item for item in items if not is_done(item, folder)]
         with progress.task(label, total=len(items), done=len(items) - len(left)) as task:
-            if self.workers == 1:
-                for item in left:
-                    do(item, folder)
-                    task.advance()
-            else:
-                self.run_side_by_side(left, folder, task)
+            together = [item for item in left if self.workers > 1 and item.share == "worker"]
+            for item in left if not together else [item for item in left if item.share != "worker"]:
+                do(item, folder)
+                task.advance()
+            if together:
+                self.run_side_by_side(together, folder, task)
 
     def ask(
         self, function: Callable[Arguments, Result], *arguments: Arguments.args, **named: Arguments.kwargs
     ) -> Result:
         return function(*arguments, **named)
+
+    def together(
+        self,
+        function: Callable[..., Result],
+        count: int,
+        arguments: Mapping[str, Any],
+        folder: Path,
+        reads: tuple[str, ...] = (),
+    ) -> Result:
+        """Called once: what trains on several devices of one machine starts its processes itself."""
+        return function(**arguments)
 
     def run_side_by_side(self, items: Sequence[Item], folder: Path, task: Task) -> None:
         with ThreadPoolExecutor(self.workers, initializer=settler(visible_gpus())) as pool:
@@ -118,7 +148,7 @@ def make_shard(item: Item, folder: Path) -> None:
         place = unfinished_shard(folder, item.shard)
         with snapshots(item.part, shard_path(folder, item.shard), place):
             arrays = item.function(folder=place, **item.arguments)
-        write_shard(folder, item.shard, arrays, begun=True)
+        write_shard(folder, item.shard, arrays, begun=place)
     else:
         write_shard(folder, item.shard, item.function(**item.arguments))
 

@@ -6,3 +6,10 @@ class UserError(ValueError):
 
     The command line prints the message alone and exits with status 2; anything else keeps its traceback.
     """
+
+
+class SetAsideError(RuntimeError):
+    """Items that failed again and again while all others were done: a line for each, in words that name its log.
+
+    The command line prints the message alone and exits with status 1; the same command tries them anew.
+    """

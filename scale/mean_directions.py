@@ -16,10 +16,10 @@ import torch
 
 from scale.batches import Budget, memory_explained, remembered_budget
 from scale.chains import ChainKey, grouped
+from scale.chosen import chosen_components, component_named, pool_tail
 from scale.config import ModelConfig, SGLDConfig
-from scale.draws import chosen_components, component_named, pool_tail
 from scale.engine import Item
-from scale.language_model import LanguageModel, load_language_model
+from scale.language_model import load_language_model
 from scale.mean_gradient import MeanDirectionGroup
 from scale.seeds import seed_for
 from scale.store import shard_name
@@ -51,16 +51,21 @@ def directions_of(
     return {"directions": mean_directions(keys, pool, settings, budget).numpy()}
 
 
-def direction_items(
-    corpus: Path, model: ModelConfig, language_model: LanguageModel, settings: SGLDConfig, length: int
-) -> dict[tuple[str, ...], Item]:
-    """Work items by the components that they are of."""
+def direction_groups(model: ModelConfig, settings: SGLDConfig, length: int) -> list[tuple[str, ...]]:
+    """Names of the components whose directions are found together."""
+    language_model = load_language_model(model)
     components = chosen_components(language_model, settings)
     budget = Budget.of(language_model.device, model.batch_tokens)
     # Whatever the number of chains, one stream of draws is enough.
     groups = grouped(language_model, components, replace(settings, chains=2), length, budget)
-    names = [tuple(dict.fromkeys(key.component.name for key in keys)) for keys in groups]
+    return [tuple(dict.fromkeys(key.component.name for key in keys)) for keys in groups]
+
+
+def direction_items(
+    corpus: Path, model: ModelConfig, settings: SGLDConfig, groups: Sequence[tuple[str, ...]]
+) -> dict[tuple[str, ...], Item]:
+    """Work items by the components that they are of."""
     shared = {"corpus": corpus, "model": model, "settings": settings}
     return {
-        own: Item(shard_name(index), directions_of, {**shared, "components": own}) for index, own in enumerate(names)
+        own: Item(shard_name(index), directions_of, {**shared, "components": own}) for index, own in enumerate(groups)
     }

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from scale.engine import Engine, Item
+from scale.engine import Engine, Item, LocalEngine
 from scale.errors import UserError
 from scale.objects import side_by_side
 from scale.part import Part
@@ -49,6 +49,25 @@ class MirroredEngine:
         answer: Result = self.inner.ask(answered, self.part, function, arguments, named)
         return answer
 
+    def together(
+        self,
+        function: Callable[..., Result],
+        count: int,
+        arguments: Mapping[str, Any],
+        folder: Path,
+        reads: tuple[str, ...] = (),
+    ) -> Result:
+        if count > 1 and not isinstance(self.inner, LocalEngine):
+            raise UserError(
+                f"aux.devices: {count} processes on several machines train in a folder that all of them see, and "
+                f"{self.part.mirror.url} is none; set aux.devices to 1"
+            )
+        beside = [folder.parent / name for name in reads]
+        self.keep(beside)
+        asked = {"part": self.part, "function": function, "named": dict(arguments), "reads": beside}
+        answer: Result = self.inner.together(answered_beside, count, asked, folder)
+        return answer
+
     def keep(self, paths: Sequence[Path]) -> None:
         """Send what is here and not yet on the store."""
         for path in paths:
@@ -61,3 +80,9 @@ def answered(part: Part, function: Callable[..., Any], arguments: Sequence[Any],
     """Where items run: the answer of a function, once the stages that it is given are there."""
     part.bring_inputs([*arguments, *named.values()], [])
     return function(*arguments, **named)
+
+
+def answered_beside(part: Part, function: Callable[..., Any], named: Mapping[str, Any], reads: Sequence[Path]) -> Any:
+    """The same of a function that also reads places of the stage that is being made."""
+    part.bring_inputs(named.values(), reads)
+    return function(**named)

@@ -1,7 +1,8 @@
 """How a stage's folder looks on disk: shards of named arrays, tables, and the manifest that vouches for them.
 
 A *shard* is a folder ``shards/00012/`` of ``.npy`` files. It is written beside its place and renamed into it, so a
-shard that exists is whole, and a run that was killed goes on with the first shard that does not exist. A stage
+shard that exists is whole, and a run that was killed goes on with the first shard that does not exist. Every attempt
+at a shard has a folder of its own to write in, so that two of them at once do not disturb one another. A stage
 collects its shards in ``NAME.part`` and is published by one rename, after which nothing in it changes.
 """
 
@@ -12,8 +13,9 @@ import json
 import os
 import re
 import shutil
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,6 +26,8 @@ from safetensors import SafetensorError
 from scale.errors import UserError
 
 SHARDS = "shards"
+#: Ends the name of what is still being written.
+UNFINISHED = ".tmp"
 MANIFEST = "manifest.json"
 FORMAT = 1
 #: Rows of a table that are written together, when it is written block by block.
@@ -36,10 +40,14 @@ def replace_atomically(temporary: Path, final: Path) -> None:
 
 
 @contextmanager
-def written(path: Path) -> Iterator[Path]:
-    """A temporary path to write to, moved into place when the block ends; what the system refuses names the file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
+def written(path: Path, make_folder: bool = True) -> Iterator[Path]:
+    """A temporary path to write to, moved into place when the block ends; what the system refuses names the file.
+
+    An unfinished shard that another attempt has taken over must not be made again: there ``make_folder`` is false.
+    """
+    if make_folder:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + UNFINISHED)
     try:
         yield temporary
     except OSError as error:
@@ -67,10 +75,10 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def write_array(path: Path, array: np.ndarray) -> None:
+def write_array(path: Path, array: np.ndarray, make_folder: bool = True) -> None:
     """As `numpy.save`, but a full disk is reported as one (`numpy.save` loses the system's reason)."""
     values = np.ascontiguousarray(array)
-    with written(path) as temporary, open(temporary, "wb") as file:
+    with written(path, make_folder) as temporary, open(temporary, "wb") as file:
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(values))
         file.write(values.reshape(-1).view(np.uint8).data)
 
@@ -145,23 +153,61 @@ def shard_path(folder: Path, name: str) -> Path:
     return folder / SHARDS / name
 
 
+def attempt_place(final: Path) -> Path:
+    """A name beside the shard's own that no other attempt has, in this or any other process."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    return final.with_name(f"{final.name}.{uuid.uuid4().hex}{UNFINISHED}")
+
+
+def earlier_attempts(final: Path) -> list[Path]:
+    """Folders that unfinished attempts at a shard left, the latest first."""
+    of_this_shard = re.compile(re.escape(final.name) + r"\.[0-9a-f]{32}" + re.escape(UNFINISHED))
+    found = []
+    for path in final.parent.iterdir():
+        if of_this_shard.fullmatch(path.name):
+            with suppress(FileNotFoundError):  # finished or taken over by now
+                found.append((path.stat().st_mtime_ns, path))
+    return [path for _, path in sorted(found, reverse=True)]
+
+
 def unfinished_shard(folder: Path, name: str) -> Path:
-    """The folder in which a shard takes shape, with whatever an earlier attempt left there."""
-    place = shard_path(folder, name).with_name(name + ".tmp")
-    place.mkdir(parents=True, exist_ok=True)
+    """The folder in which a shard takes shape, with whatever an earlier attempt left there.
+
+    It is taken over by a rename. Should the earlier attempt still be at work, it no longer finds its folder and fails;
+    what it writes until then into files that it holds open is what the new one writes there too.
+    """
+    place = attempt_place(shard_path(folder, name))
+    for earlier in earlier_attempts(shard_path(folder, name)):
+        with suppress(FileNotFoundError):  # another attempt was quicker
+            replace_atomically(earlier, place)
+            return place
+    place.mkdir()
     return place
 
 
-def write_shard(folder: Path, name: str, arrays: Mapping[str, np.ndarray], begun: bool = False) -> None:
-    """Write all arrays of one shard and rename the shard into place; ``begun`` keeps what it already holds."""
+def write_shard(folder: Path, name: str, arrays: Mapping[str, np.ndarray], begun: Path | None = None) -> None:
+    """Write all arrays of one shard and rename the shard into place; ``begun`` is its folder if there is one already.
+
+    Where another attempt has finished the shard meanwhile, that one stays: both made the same.
+    """
     final = shard_path(folder, name)
-    temporary = unfinished_shard(folder, name)
-    if not begun:
-        shutil.rmtree(temporary)
-        temporary.mkdir()
+    place = begun or attempt_place(final)
+    if begun is None:
+        place.mkdir()
     for key, array in arrays.items():
-        write_array(temporary / f"{key}.npy", array)
-    replace_atomically(temporary, final)
+        write_array(place / f"{key}.npy", array, make_folder=False)
+    try:
+        replace_atomically(place, final)
+    except OSError:
+        if not final.is_dir():
+            raise
+        shutil.rmtree(place)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """What attempts that came to nothing left beside the shards, now that all shards are there."""
+    for path in (folder / SHARDS).glob(f"*{UNFINISHED}"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 class Shards:
@@ -170,7 +216,7 @@ class Shards:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         place = folder / SHARDS
-        found = sorted(p.name for p in place.iterdir() if p.suffix != ".tmp") if place.is_dir() else []
+        found = sorted(p.name for p in place.iterdir() if p.suffix != UNFINISHED) if place.is_dir() else []
         if not found:
             raise UserError(f"{folder}: holds no shards; run the stage again")
         self.names: Sequence[str] = found

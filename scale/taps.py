@@ -22,15 +22,15 @@ from safetensors.torch import load_file, save_file
 
 from scale.batches import Budget, memory_explained, remembered_budget
 from scale.chi import MEASURED
+from scale.chosen import chosen_components, component_named, pool_tail
 from scale.columns import check_columns, columns
 from scale.config import ModelConfig, SGLDConfig, TapsConfig
 from scale.corpus import read_rows
-from scale.draws import chosen_components, component_named, pool_tail
 from scale.engine import Item, Workspace, per_worker
 from scale.errors import UserError
 from scale.forward import residual_stream
 from scale.language_model import LanguageModel, load_language_model
-from scale.mean_directions import apart, direction_items
+from scale.mean_directions import apart, direction_groups, direction_items
 from scale.responses import STEP, Direction, Reach, responses
 from scale.store import read_array, read_manifest, shard_name, shard_path, written
 
@@ -130,13 +130,14 @@ def measured_taps(
     return {"taps": tapped(language_model, tokens, taps, directions, budget)}
 
 
-def make_directions(work: Workspace, model: ModelConfig, sgld: SGLDConfig, draws: int) -> tuple[str, ...]:
-    """Write the mean direction of every component; returns their names."""
+def make_directions(work: Workspace, model: ModelConfig, sgld: SGLDConfig, draws: int) -> None:
+    """Write the mean direction of every component."""
     corpus, kept = work.inputs["corpus"], work.folder / DIRECTIONS
+    unfinished = work.folder / f"{DIRECTIONS}.part"
     if not kept.exists():
-        unfinished = work.folder / f"{DIRECTIONS}.part"
-        length = read_rows(corpus, MEASURED).per_context + 1
-        items = direction_items(corpus, model, load_language_model(model), apart(sgld, draws), length)
+        length, settings = read_rows(corpus, MEASURED).per_context + 1, apart(sgld, draws)
+        groups = work.engine.ask(direction_groups, model, settings, length)
+        items = direction_items(corpus, model, settings, groups)
         work.engine.run(list(items.values()), unfinished, "directions", work.progress)
         stored = {
             name: torch.from_numpy(np.array(values))
@@ -147,24 +148,41 @@ def make_directions(work: Workspace, model: ModelConfig, sgld: SGLDConfig, draws
         }
         with written(kept) as temporary:
             save_file(stored, temporary)
-    shutil.rmtree(work.folder / f"{DIRECTIONS}.part", ignore_errors=True)
-    return tuple(c.name for c in chosen_components(load_language_model(model), sgld))
+    shutil.rmtree(unfinished, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the model has to do with it: its width, the layers that are read, the names of the chosen components."""
+
+    width: int
+    layers: tuple[int, ...]
+    components: tuple[str, ...]
+
+
+def shape_of(corpus: Path, model: ModelConfig, sgld: SGLDConfig, settings: TapsConfig) -> Shape:
+    """Refuses a model whose gradients or responses cannot be read."""
+    language_model, rows = load_language_model(model), read_rows(corpus, MEASURED)
+    architecture = language_model.architecture
+    layers = tuple(tap_layers(architecture.layers, settings.count))
+    if settings.gradients or settings.responses != "none":
+        some = torch.from_numpy(rows.take(slice(1))).long().to(language_model.device)
+        check_columns(language_model, some, layers)
+    return Shape(architecture.width, layers, tuple(c.name for c in chosen_components(language_model, sgld)))
 
 
 def make(work: Workspace, model: ModelConfig, sgld: SGLDConfig, settings: TapsConfig) -> dict[str, Any]:
     for cached in (load_directions, pool_tail, remembered_budget):
         cached.forget()  # a path may have been made again since this process last read it
     corpus = work.inputs["corpus"]
-    language_model, rows = load_language_model(model), read_rows(corpus, MEASURED)
-    architecture = language_model.architecture
-    layers = tuple(tap_layers(architecture.layers, settings.count))
+    rows = read_rows(corpus, MEASURED)
+    shape = work.engine.ask(shape_of, corpus, model, sgld, settings)
     reads_responses = settings.responses != "none"
-    if settings.gradients or reads_responses:
-        some = torch.from_numpy(rows.take(slice(1))).long().to(language_model.device)
-        check_columns(language_model, some, layers)
-    names = make_directions(work, model, sgld, settings.direction_draws) if reads_responses else ()
+    if reads_responses:
+        make_directions(work, model, sgld, settings.direction_draws)
     reach: Reach = "model" if settings.responses == "model" else "column"
-    taps = Taps(layers, settings.gradients, names, STEP * sgld.localization**-0.5, reach)
+    names = shape.components if reads_responses else ()
+    taps = Taps(shape.layers, settings.gradients, names, STEP * sgld.localization**-0.5, reach)
     shared = {"corpus": corpus, "folder": work.folder, "model": model, "taps": taps}
     read = (DIRECTIONS,) if names else ()
     items = [
@@ -172,4 +190,4 @@ def make(work: Workspace, model: ModelConfig, sgld: SGLDConfig, settings: TapsCo
         for index, (start, stop) in enumerate(rows.ranges(settings.contexts_per_shard))
     ]
     work.engine.run(items, work.folder, "contexts", work.progress)
-    return {**asdict(taps), "width": architecture.width}
+    return {**asdict(taps), "width": shape.width}

@@ -17,9 +17,9 @@ from aux.upsample import make, predict, resolved
 from conftest import VOCABULARY, make_model
 from scale import corpus, forward
 from scale.batches import Budget
+from scale.chosen import component_named
 from scale.components import Slots
 from scale.config import CorpusConfig, ModelConfig
-from scale.draws import component_named
 from scale.engine import LocalEngine, Workspace
 from scale.errors import UserError
 from scale.language_model import LanguageModel

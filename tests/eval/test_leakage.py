@@ -6,7 +6,7 @@ from sklearn.cluster import KMeans
 
 from eval.config import LeakageConfig
 from eval.jaccard import jaccard_knn
-from eval.leakage import GAP, GAP_NOISELESS, NOISELESS, Sides, leakage_rows
+from eval.leakage import GAP, GAP_NOISELESS, NOISELESS, Comparison, Sides
 from eval.support import cluster_support
 from eval.verdict import verdicts
 
@@ -31,7 +31,7 @@ def made(leak: float, noise: float = 0.5, seed: int = 0) -> tuple[Sides, np.ndar
 
 
 def figures(sides, activations, config=CONFIG):
-    rows = leakage_rows(sides, [("activations", 2, activations)], config)
+    rows = Comparison(sides, config).rows("activations", 2, activations)
     assert {(row["input"], row["layer"]) for row in rows} == {("activations", 2)}
     return rows, {(row["metric"], row["versus"]): row for row in rows}
 

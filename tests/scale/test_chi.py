@@ -9,7 +9,7 @@ import numpy as np
 import polars
 import pytest
 
-from scale import chi, corpus, draws
+from scale import chi, corpus, draws, pools
 from scale.components import full, select
 from scale.config import CorpusConfig, ModelConfig, ProbeConfig, SGLDConfig
 from scale.engine import Engine, Item, LocalEngine, Workspace
@@ -18,7 +18,7 @@ from scale.estimate import reliability
 from scale.language_model import load_language_model
 from scale.probe import probe_document
 from scale.progress import Progress, Silent
-from scale.store import Manifest, Shards, read_table, shard_path, write_manifest
+from scale.store import Manifest, Shards, read_manifest, read_table, shard_path, write_manifest
 from scale.susceptibilities import sample_components
 
 from spoiled import spoil  # isort: skip
@@ -130,7 +130,7 @@ def test_the_batch_changes_rounding_only(run: Run) -> None:
 
 
 def phi_of(run: Run) -> list[np.ndarray]:
-    trained = chi.read_manifest(run.place / "draws").facts["trained_loss"]
+    trained = read_manifest(run.place / "draws").facts["trained_loss"]
     chains = read_table(run.place / "draws" / "chains.parquet")
     return [draws.read_draws(run.place / "draws", row).loss - trained for row in chains.to_dicts()]
 
@@ -165,7 +165,7 @@ def test_the_table_of_chains(run: Run) -> None:
 
 
 def test_equal_contexts_are_counted_and_said_once(run: Run, tmp_path: Path) -> None:
-    assert chi.read_manifest(run.place / "chi").facts["duplicates"] == duplicates(run, "chi")
+    assert read_manifest(run.place / "chi").facts["duplicates"] == duplicates(run, "chi")
     other = Run(tmp_path, Path(run.model.path), run.text)
     other.corpus()
     path = tmp_path / "corpus" / "tokens.npy"
@@ -299,10 +299,10 @@ def test_gradients_that_have_little_in_common_are_named(run: Run) -> None:
 
 
 def test_draws_that_another_device_would_not_make_again_are_refused(run: Run) -> None:
-    facts = chi.read_manifest(run.place / "draws").facts
+    facts = read_manifest(run.place / "draws").facts
     assert facts["device"] == "cpu"
     gradients = replace(SAMPLER, estimator="gaussian-gradient")
     with pytest.raises(UserError, match=r"^model\.device: the draws were made on cpu.* go on with model\.device: cpu$"):
-        chi.check_device(facts, "cuda", gradients)
-    chi.check_device(facts, "cpu", gradients)
-    chi.check_device(facts, "cuda", SAMPLER)
+        pools.check_device(facts, "cuda", gradients)
+    pools.check_device(facts, "cpu", gradients)
+    pools.check_device(facts, "cuda", SAMPLER)

@@ -13,6 +13,7 @@ from scale import store
 from scale.errors import UserError
 from scale.store import (
     MANIFEST,
+    SHARDS,
     Manifest,
     Shards,
     describe_files,
@@ -22,6 +23,7 @@ from scale.store import (
     read_manifest,
     read_table,
     shard_path,
+    unfinished_shard,
     write_array,
     write_json,
     write_manifest,
@@ -50,6 +52,51 @@ def test_a_shard_cut_off_while_it_was_written_does_not_exist(tmp_path: Path) -> 
     assert list(Shards(tmp_path).names) == ["00000"]
     write_shard(tmp_path, "00001", {"a": np.ones(2)})
     assert np.array_equal(Shards(tmp_path).stack("a"), [0, 0, 1, 1])
+
+
+class Overtaken(dict[str, np.ndarray]):
+    """Arrays of an attempt during which another one begins and ends."""
+
+    def __init__(self, folder: Path, own: float, other: float) -> None:
+        super().__init__({name: np.full(3, own) for name in "ab"})
+        self.folder, self.other = folder, other
+
+    def items(self):
+        for index, entry in enumerate(super().items()):
+            if index == 1:
+                write_shard(self.folder, "00000", {name: np.full(3, self.other) for name in "ab"})
+            yield entry
+
+
+def test_of_two_attempts_at_once_the_first_to_finish_stays_whole(tmp_path: Path) -> None:
+    write_shard(tmp_path, "00000", Overtaken(tmp_path, 1.0, 2.0))
+    shards = Shards(tmp_path)
+    assert [shards.stack(name).tolist() for name in "ab"] == [[2.0] * 3] * 2
+    assert [path.name for path in (tmp_path / SHARDS).iterdir()] == ["00000"]
+
+
+def test_an_attempt_takes_over_what_an_earlier_one_left_and_that_one_comes_to_nothing(tmp_path: Path) -> None:
+    earlier = unfinished_shard(tmp_path, "one")
+    (earlier / "kept").write_text("draws", encoding="utf-8")
+    later = unfinished_shard(tmp_path, "one")
+    assert (later / "kept").read_text(encoding="utf-8") == "draws"
+    assert not earlier.exists()
+    with pytest.raises(FileNotFoundError):
+        write_shard(tmp_path, "one", {"a": np.ones(2)}, begun=earlier)
+    with pytest.raises(FileNotFoundError), written(earlier / "checkpoint", make_folder=False) as temporary:
+        temporary.write_text("state", encoding="utf-8")
+    assert not earlier.exists()
+    assert not shard_path(tmp_path, "one").exists()
+    write_shard(tmp_path, "one", {"a": np.zeros(2)}, begun=later)
+    assert {path.name for path in shard_path(tmp_path, "one").iterdir()} == {"kept", "a.npy"}
+    assert [path.name for path in (tmp_path / SHARDS).iterdir()] == ["one"]
+
+
+@pytest.mark.parametrize("other", ["one.two", "one..two", "on"])
+def test_an_attempt_takes_over_nothing_of_a_shard_with_a_like_name(tmp_path: Path, other: str) -> None:
+    place = unfinished_shard(tmp_path, other)
+    unfinished_shard(tmp_path, "one")
+    assert place.exists()
 
 
 def test_a_folder_without_shards_is_a_users_error(tmp_path: Path) -> None:
