@@ -30,7 +30,7 @@ from scale.recommend import RECOMMENDED as SAMPLER
 from scale.recommend import Recommendation, three_digits, typical_time, worth_of
 from scale.store import read_table
 from scale.tangent import USUAL_THETA
-from scale.trial import Bench, share_of_model
+from scale.trial import Bench
 
 #: Steps of `tangent-gradient` that forget where it began.
 TANGENT_BURN_IN = 16
@@ -49,7 +49,7 @@ def work_of(config: RunConfig, bench: Bench, corpus: Path) -> Work:
         measured=measured * length,
         reference=min(config.sgld.reference_contexts, contexts) * length,
         minibatch=config.sgld.batch_contexts * length,
-        shares=[share_of_model(model, component.start) for component in components],
+        shares=[model.share(component.start) for component in components],
     )
 
 

@@ -16,15 +16,15 @@ import polars
 
 from scale.batches import memory_explained, remembered_budget
 from scale.config import ModelConfig, ProbeConfig, SGLDConfig
-from scale.corpus import read_rows
-from scale.costs import METHODS
+from scale.corpus import Rows, read_rows
+from scale.costs import METHODS, Work, probing_cost, sampling_cost
 from scale.diagnostics import chain_statistics
 from scale.duplicates import Duplicates
 from scale.engine import Item, Workspace
 from scale.estimate import Estimator, assemble
 from scale.language_model import load_language_model
 from scale.mean_gradient import LEAST_COMMON
-from scale.pools import PoolFacts, describe_pools, load_pools
+from scale.pools import Described, PoolFacts, describe_pools, load_pools
 from scale.probe import probe_document
 from scale.reliability import PartMoments, PartStatistics
 from scale.store import Shards, read_table, shard_name, write_table
@@ -101,6 +101,22 @@ def document_groups(contexts: polars.DataFrame, size: int) -> list[tuple[int, ..
     return groups
 
 
+def compute(rows: Rows, described: Described, sgld: SGLDConfig, settings: ProbeConfig) -> dict[str, float]:
+    """Tokens that draws and measurements took through the whole model, and the operations of one that goes through."""
+    length, truth = rows.per_context + 1, rows.contexts.filter(polars.col("split") == "truth").height
+    work = Work(
+        measured=len(rows.contexts) * length,
+        reference=min(sgld.reference_contexts, sgld.pool_contexts, truth) * length,
+        minibatch=sgld.batch_contexts * length,
+        shares=[component.share for component in described.components],
+    )
+    return {
+        "sampling": sampling_cost(sgld, work),
+        "probing": probing_cost(sgld, settings.draws_per_document, work),
+        "operations": 2 * described.multiplied,
+    }
+
+
 def make(work: Workspace, model: ModelConfig, sgld: SGLDConfig, settings: ProbeConfig) -> dict[str, Any]:
     corpus, draws = work.inputs["corpus"], work.inputs["draws"]
     for kept in (load_pools, remembered_budget):
@@ -122,8 +138,9 @@ def make(work: Workspace, model: ModelConfig, sgld: SGLDConfig, settings: ProbeC
         for index, group in enumerate(document_groups(rows.contexts, settings.documents_per_shard))
     ]
     work.engine.run(items, work.folder, "documents", work.progress)
-    pools, failed = work.engine.ask(describe_pools, draws, model, sgld)
-    for name in failed:
+    described = work.engine.ask(describe_pools, draws, model, sgld)
+    pools = described.components
+    for name in described.failed:
         work.progress.say(f"  {name}: too few chains survived; it has no susceptibilities")
     mean_phi = np.array([pool.mean_phi for pool in pools])
     statistics, duplicates = read_through(work.folder, mean_phi)
@@ -147,16 +164,15 @@ def make(work: Workspace, model: ModelConfig, sgld: SGLDConfig, settings: ProbeC
         )
     write_table(work.folder / "rows.parquet", rows.table())
     write_table(work.folder / "components.parquet", table)
-    plain = sgld.estimator == "plain"
     return {
         "tokens": rows.count,
         "components": len(table),
-        "failed": failed,
+        "failed": described.failed,
         "bent": bent,
         "partial": partial,
         "duplicates": duplicates,
         "estimator": sgld.estimator,
-        "evaluations": rows.count * (len(table) + 1) * settings.draws_per_document * (1 if plain else 2),
+        "compute": compute(rows, described, sgld, settings),
         "median_reliability": {
             "two-chain": float(np.median(table["reliability"].to_numpy())),
             "covariance": float(np.median(table["reliability_covariance"].to_numpy())),

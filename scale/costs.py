@@ -97,9 +97,17 @@ METHODS: Mapping[str, Method] = {
 }
 
 
+def sampling_cost(settings: SGLDConfig, work: Work) -> float:
+    """Of the draws of all components and the full model."""
+    sampling = METHODS[settings.estimator].sampling
+    return sum(work.shares) * sampling(settings, work, False).cost + sampling(settings, work, True).cost
+
+
+def probing_cost(settings: SGLDConfig, draws_per_document: int, work: Work) -> float:
+    """Of measuring the tokens at them."""
+    return (sum(work.shares) + 1) * draws_per_document * METHODS[settings.estimator].evaluations * work.measured
+
+
 def run_cost(settings: SGLDConfig, draws_per_document: int, work: Work) -> float:
     """Of sampling and probing all components and the full model."""
-    method = METHODS[settings.estimator]
-    probing = draws_per_document * method.evaluations * work.measured
-    parts = sum(work.shares) * (method.sampling(settings, work, False).cost + probing)
-    return parts + method.sampling(settings, work, True).cost + probing
+    return sampling_cost(settings, work) + probing_cost(settings, draws_per_document, work)

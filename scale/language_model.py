@@ -52,6 +52,16 @@ class LanguageModel:
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
+    def multiplied(self, start: int = 0) -> int:
+        """Parameters in the matrices that a token's pass meets from block ``start`` on, unembedding included."""
+        blocks = tuple(f"{self.architecture.block(layer)}." for layer in range(start, self.architecture.layers))
+        own = sum(p.numel() for name, p in self.parameters.items() if name.startswith(blocks)) if blocks else 0
+        return own + self.unembedding.weight.numel()
+
+    def share(self, start: int) -> float:
+        """What a pass from block ``start`` on costs of a whole one, by the sizes of the matrices it meets."""
+        return self.multiplied(start) / self.multiplied()
+
     @classmethod
     def wrap(cls, model: nn.Module) -> LanguageModel:
         model.eval().requires_grad_(False)

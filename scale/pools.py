@@ -73,19 +73,35 @@ def load_pools(draws: Path, model: ModelConfig, sgld: SGLDConfig) -> Pools:
 @dataclass(frozen=True)
 class PoolFacts:
     """What is known of one component without its draws: φ at those of all chains, (chains, draws), and its mean; of
-    its gradients, the share that is common to all draws, where the rest is left out."""
+    its gradients, the share that is common to all draws, where the rest is left out; what a pass through it costs of
+    one through the whole model."""
 
     component: Component
     phi: np.ndarray
     mean_phi: float
     common: float | None
+    share: float
 
 
-def describe_pools(draws: Path, model: ModelConfig, sgld: SGLDConfig) -> tuple[list[PoolFacts], list[str]]:
-    """Of all components that can be measured, and the names of those that cannot."""
-    pools = load_pools(draws, model, sgld)
+@dataclass(frozen=True)
+class Described:
+    """All components that can be measured, the names of those that cannot, and the parameters that a pass meets."""
+
+    components: list[PoolFacts]
+    failed: list[str]
+    multiplied: int
+
+
+def describe_pools(draws: Path, model: ModelConfig, sgld: SGLDConfig) -> Described:
+    pools, whole = load_pools(draws, model, sgld), load_language_model(model)
     facts = [
-        PoolFacts(pool.component, np.concatenate(pool.phi), pool.mean_phi, common_to_draws(pool))
+        PoolFacts(
+            pool.component,
+            np.concatenate(pool.phi),
+            pool.mean_phi,
+            common_to_draws(pool),
+            whole.share(pool.component.start),
+        )
         for pool in pools.components
     ]
-    return facts, pools.failed
+    return Described(facts, pools.failed, whole.multiplied())

@@ -90,25 +90,12 @@ def trial_settings(settings: SGLDConfig, config: CalibrateConfig) -> SGLDConfig:
     )
 
 
-def share_of_model(language_model: LanguageModel, start: int) -> float:
-    """What a pass from block ``start`` on costs of a whole one, by the sizes of the matrices it meets."""
-    architecture, parameters = language_model.architecture, language_model.parameters
-    blocks = [
-        sum(p.numel() for name, p in parameters.items() if name.startswith(f"{architecture.block(layer)}."))
-        for layer in range(architecture.layers)
-    ]
-    unembedding = language_model.unembedding.weight.numel()
-    return (sum(blocks[start:]) + unembedding) / (sum(blocks) + unembedding)
-
-
 def cost(bench: Bench, start: int, settings: SGLDConfig, probed: int) -> float:
     """Of all chains of one component, in forward passes of a token through the whole model."""
     contexts, length = bench.pool.shape
     steps = settings.total_steps * PASSES_PER_GRADIENT * settings.batch_contexts * length
     draws = settings.draws * min(settings.reference_contexts, contexts) * length
-    return (
-        share_of_model(bench.language_model, start) * settings.chains * (steps + draws + probed * bench.probe.numel())
-    )
+    return bench.language_model.share(start) * settings.chains * (steps + draws + probed * bench.probe.numel())
 
 
 @torch.no_grad()

@@ -25,6 +25,7 @@ def describe_run(inputs: Inputs) -> dict[str, Any]:
         "tokens_by_split": {split: count * length for split, count in contexts.iter_rows()},
         "clustered_rows": inputs.table("upsampled", "rows").select(pl.len()).collect().item(),
         "layers": inputs.recorded("layers"),
+        "compute": inputs.facts.get("chi", {}).get("compute"),
     }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import polars
 import pytest
 
+from conftest import VOCABULARY
 from scale import chi, corpus, draws, pools
 from scale.components import full, select
 from scale.config import CorpusConfig, ModelConfig, ProbeConfig, SGLDConfig
@@ -241,6 +242,24 @@ def test_a_draw_is_found_where_the_table_says(run: Run) -> None:
         assert (place / draws.chain_file(row["component"], row["chain"])).is_file()
 
 
+def compute_of(run: Run, name: str) -> Any:
+    return read_manifest(run.place / name).facts["compute"]
+
+
+def test_what_it_took_is_that_of_its_parts(run: Run) -> None:
+    """Of 20 contexts of 24 tokens: 8 draws each; 4 chains of 10 steps of 2 contexts, three passes a gradient, and of L
+    on 4 contexts at 8 draws. A head of block 0, two components of block 1 of 3, the unembedding, and the model."""
+    model = load_language_model(run.model).model
+    block = sum(p.numel() for name, p in model.named_parameters() if "layers.2." in name)
+    top = VOCABULARY * 32
+    whole = 3 * block + top
+    passes = 1 + 2 * (2 * block + top) / whole + top / whole + 1
+    found = compute_of(run, "chi")
+    assert found["operations"] == 2 * whole
+    assert found["probing"] == pytest.approx(passes * 8 * 20 * 24)
+    assert found["sampling"] == pytest.approx(passes * 4 * (10 * 3 * 2 + 8 * 4) * 24)
+
+
 @pytest.mark.parametrize("estimator", ["gaussian-gradient", "mean-gradient", "tangent-gradient"])
 def test_gradients_through_the_stages_are_those_in_memory(run: Run, estimator: str) -> None:
     """Draws in half precision on disk; the same seeds, pairs and Y as the library function takes."""
@@ -249,7 +268,9 @@ def test_gradients_through_the_stages_are_those_in_memory(run: Run, estimator: s
     run.draws(drawn, sampler)
     facts = run.chi(f"chi-{estimator}", drawn=drawn, sampler=sampler)
     assert facts["estimator"] == estimator
-    assert facts["evaluations"] == 2 * facts["tokens"] * 5 * PROBE.draws_per_document
+    assert (
+        facts["compute"]["probing"] == 2 * compute_of(run, "chi")["probing"]
+    )  # a pair is two points, each taken twice
     assert bool(list((run.place / drawn).rglob("full*.safetensors"))) == (estimator == "tangent-gradient")
     language_model = load_language_model(run.model)
     rows = corpus.read_rows(run.place / "corpus", chi.MEASURED)

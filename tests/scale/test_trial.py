@@ -15,7 +15,7 @@ from scale.config import CalibrateConfig, SGLDConfig
 from scale.language_model import LanguageModel
 from scale.progress import SilentTask
 from scale.tail import Tail
-from scale.trial import Bench, observe, representative, share_of_model, trial_settings
+from scale.trial import Bench, observe, representative, trial_settings
 
 CONFIG = CalibrateConfig(chains=2, steps=16, steps_between_draws=2)
 SETTINGS = trial_settings(
@@ -93,9 +93,9 @@ def test_the_cost_is_that_of_its_parts(bench: Bench, observed: dict[str, Observe
     blocks = [p.numel() for n, p in bench.language_model.parameters.items() if ".layers." in n]
     unembedding = 32 * VOCABULARY
     only_unembedding = unembedding / (sum(blocks) + unembedding)
-    assert share_of_model(bench.language_model, 3) == pytest.approx(only_unembedding)
+    assert bench.language_model.share(3) == pytest.approx(only_unembedding)
     assert observed["unembed"].cost == pytest.approx(2 * 128 * 12 * only_unembedding)
-    shares = [share_of_model(bench.language_model, start) for start in range(4)]
+    shares = [bench.language_model.share(start) for start in range(4)]
     assert shares[0] == 1
     assert np.allclose(np.diff(shares), -(1 - only_unembedding) / 3)
 

@@ -31,6 +31,17 @@ balmer.overview = (() => {
       key("Chains excluded", count(components?.excluded_chains), components ? `of ${count(components.names.length)} components` : ""));
   }
 
+  /* 1.7·10¹⁶ */
+  function power(value) {
+    const [digits, exponent] = value.toExponential(1).split("e+");
+    return `${digits}·10${[...exponent].map((digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit]).join("")}`;
+  }
+
+  function spent({ sampling, probing, operations }) {
+    const whole = sampling + probing;
+    return `${power(whole)} forward passes of a token, ${percent(sampling / whole, 0)} of them for the draws; ${power(whole * operations)} operations`;
+  }
+
   function facts({ run, components, clusters, accuracy }) {
     const kinds = components ? Object.entries(components.by_kind).map(([kind, number]) => `${number} ${kind}`).join(", ") : null;
     const draws = components ? [...new Set(components.draws)].map(count).join(" to ") : null;
@@ -41,7 +52,7 @@ balmer.overview = (() => {
       ["Tokens", `${count(run.tokens)} in contexts of ${count(run.context_tokens)}`],
       ...Object.entries(run.tokens_by_split).map(([split, number]) => [`  ${split}`, count(number)]),
       ["Clustered rows", count(run.clustered_rows)],
-      ["Components", kinds], ["Draws a component", draws],
+      ["Components", kinds], ["Draws a component", draws], ["Compute of the ground truth", run.compute ? spent(run.compute) : null],
       ["Reliability", components && components.reliability[1] !== null ? range(components.reliability, (value) => fixed(value, 2)) : MISSING],
       ["Layers read", run.layers ? run.layers.join(", ") : null],
       ["Principal components", accuracy ? count(accuracy.pcs) : null],
