@@ -261,8 +261,6 @@ def label_run(options: argparse.Namespace, folder: RunFolder) -> Path:
 
 
 def command_doctor(arguments: Sequence[str]) -> int:
-    from balmer.doctor import print_doctor
-
     parser = argparse.ArgumentParser(prog="balmer doctor", description="What this machine can do.")
     parser.add_argument(
         "target", metavar="RUN.yaml", nargs="?", help="run file whose needs are compared with the machine"
@@ -270,6 +268,9 @@ def command_doctor(arguments: Sequence[str]) -> int:
     known, flags = parser.parse_known_args(list(arguments))
     if flags and not known.target:
         parser.error(f"{flags[0]} is a setting of a run file; name the run file too")
+
+    from balmer.doctor import print_doctor
+
     return print_doctor(read_run(known.target, flags) if known.target else None)
 
 

@@ -6,14 +6,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from scale.engine import Engine, Item
 from scale.errors import UserError
 from scale.objects import side_by_side
 from scale.part import Part
-from scale.progress import Progress
 from scale.store import shard_path
+
+if TYPE_CHECKING:
+    from scale.engine import Engine, Item
+    from scale.progress import Progress
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
