@@ -267,7 +267,7 @@ def command_doctor(arguments: Sequence[str]) -> int:
     )
     known, flags = parser.parse_known_args(list(arguments))
     if flags and not known.target:
-        parser.error(f"{flags[0]} is a setting of a run file; name the run file too")
+        raise UserError(f"{flags[0]}: a setting of a run file; name the run file too")
 
     from balmer.doctor import print_doctor
 
