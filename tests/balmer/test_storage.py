@@ -24,7 +24,6 @@ from scale.store import Shards
 
 #: Where the process ends: before or after which write; and on which machine the run goes on.
 ENDS = (
-    ("lock.json$", True, "one"),
     (r"draws\.part/.*/shards/l1h0.*\.json$", False, "one"),  # between a shard's files and its marker
     (r"draws\.part/.*/shards/.*\.json$", True, "two"),  # between two shards
     (r"^aux\.json$", False, "two"),  # between a stage's files and what names them

@@ -12,6 +12,7 @@ from balmer.cli import main
 from balmer.remote import RemoteFolder, open_folder, scratch
 from balmer.runfile import read_run
 from runs import content, write_run_file
+from scale.lease import KEY, lock_content
 from scale.objects import LostError, Objects, open_objects
 
 
@@ -37,6 +38,17 @@ def test_a_folder_with_something_else_in_it_is_refused(
     assert f"{s3_url} is not empty and not a run" in said
     assert open_objects(s3_url).list() == {"thesis.tex": 1}
     assert f"{s3_url}: not a run folder" in refused(capsys, "status", s3_url)
+
+
+def test_a_lock_that_was_left_is_nothing_else(s3_url: str, run_file: str) -> None:
+    """Of a process that ended before it had written its run file."""
+    folder = open_folder(read_run(run_file, ["--folder", s3_url]))
+    open_objects(s3_url).put(KEY, lock_content("theirs"))
+    open_objects(s3_url).put(f"{KEY}.asked-1", b"")
+    folder.check()
+    assert not folder.exists()
+    open_objects(s3_url).put("thesis.tex", b"x")
+    assert folder.exists()
 
 
 def test_after_a_mistake_nothing_is_left(
@@ -92,7 +104,8 @@ def test_a_store_that_is_lost_in_mid_run_is_one_line_and_the_next_run_goes_on(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    command = ["run", run_file, "--folder", s3_url, "--scratch", str(tmp_path), "--quiet"]
+    command = ["run", run_file, "--folder", s3_url, "--scratch", str(tmp_path), "--quiet", "--until", "taps"]
+    command += ["--taps.gradients", "false", "--taps.responses", "none"]
     put, taps = Objects.put, []
 
     def losing(self: Objects, key: str, item: Any) -> None:
@@ -104,12 +117,12 @@ def test_a_store_that_is_lost_in_mid_run_is_one_line_and_the_next_run_goes_on(
 
     with monkeypatch.context() as patch:
         patch.setattr(Objects, "put", losing)
-        assert "finished shards are kept" in refused(capsys, *command, "--until", "taps")
+        assert "finished shards are kept" in refused(capsys, *command)
     kept = [key for key in Objects(s3_url).list("taps.part/") if re.fullmatch(r"taps.part/[^/]+/shards/\d+.json", key)]
     assert len(kept) == 2
     assert main(["status", s3_url]) == 0
     assert "begun, 2 shards finished" in capsys.readouterr().out
-    assert main([*command, "--until", "taps"]) == 0
+    assert main(command) == 0
 
 
 def test_a_full_scratch_is_one_line(
