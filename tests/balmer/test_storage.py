@@ -31,6 +31,10 @@ ENDS = (
 )
 
 
+#: Half the text is enough.
+SMALLER = ("--corpus.truth_contexts", "8", "--corpus.upsample_contexts", "12")
+
+
 @dataclass(frozen=True)
 class Finished:
     """A run on a store, and the same run in a local folder."""
@@ -59,7 +63,7 @@ def finished(
     said = place / "said"
 
     def run(*flags: str, pattern: str = "", after: bool = False) -> int | None:
-        arguments = ["run", str(run_file), *flags]
+        arguments = ["run", str(run_file), *SMALLER, *flags]
         process = warm.call(storage_work.command_line, s3_server.environment, arguments, pattern, after, said=said)
         process.join()
         return process.exitcode
