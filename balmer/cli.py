@@ -219,6 +219,8 @@ def command_report(arguments: Sequence[str]) -> int:
     from balmer.remote import open_folder
 
     known, flags = report_options().parse_known_args(list(arguments))
+    if known.compare and is_url(known.compare):
+        raise UserError(f"--compare: {known.compare} is no local folder; name one")
     if known.compare:
         flags += ["--report.compare", os.path.abspath(known.compare)]
     if known.label_with:

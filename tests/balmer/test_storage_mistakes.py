@@ -69,6 +69,10 @@ def test_what_needs_a_local_folder_says_so(
     assert "works on local folders alone; add --folder" in said
 
 
+def test_a_run_on_a_store_is_not_compared_with(run_file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--compare: s3://bucket/other" in refused(capsys, "report", run_file, "--compare", "s3://bucket/other")
+
+
 @pytest.mark.parametrize("url", ["ftp://host/run", "s3://bucket"])
 def test_a_url_that_cannot_be_is_refused(url: str, run_file: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"folder: {url}" in refused(capsys, "status", run_file, "--folder", url)
