@@ -220,6 +220,8 @@ def command_report(arguments: Sequence[str]) -> int:
     from balmer.remote import open_folder
 
     known, flags = report_options().parse_known_args(list(arguments))
+    if known.compare and is_url(known.compare):
+        raise UserError(f"--compare: {known.compare} is no local folder; name one")
     if known.compare:
         flags += ["--report.compare", os.path.abspath(known.compare)]
     if known.label_with:
@@ -262,15 +264,16 @@ def label_run(options: argparse.Namespace, folder: RunFolder) -> Path:
 
 
 def command_doctor(arguments: Sequence[str]) -> int:
-    from balmer.doctor import print_doctor
-
     parser = argparse.ArgumentParser(prog="balmer doctor", description="What this machine can do.")
     parser.add_argument(
         "target", metavar="RUN.yaml", nargs="?", help="run file whose needs are compared with the machine"
     )
     known, flags = parser.parse_known_args(list(arguments))
     if flags and not known.target:
-        parser.error(f"{flags[0]} is a setting of a run file; name the run file too")
+        raise UserError(f"{flags[0]}: a setting of a run file; name the run file too")
+
+    from balmer.doctor import print_doctor
+
     return print_doctor(read_run(known.target, flags) if known.target else None)
 
 

@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from balmer.config import RunConfig
 from balmer.folder import HISTORY, PART, RUN_FILE, RunFolder, run_file
 from balmer.stages import NAMES, Stage
-from scale.engine import Engine
 from scale.errors import UserError
 from scale.lease import KEY as LOCK
 from scale.lease import Lease, held
@@ -25,6 +24,9 @@ from scale.mirrored import MirroredEngine
 from scale.objects import is_url, side_by_side
 from scale.part import BEGUN, Part, part_of
 from scale.store import SHARDS, Manifest, publish, write_manifest
+
+if TYPE_CHECKING:
+    from scale.engine import Engine
 
 
 def open_folder(config: RunConfig) -> RunFolder:

@@ -20,8 +20,8 @@ from scale.errors import UserError
 from scale.objects import Found, LostError, Objects, UnconditionalError, server_time
 
 KEY = "lock.json"
-STALE_SECONDS = 600.0
-RENEW_SECONDS = 60.0
+STALE_SECONDS = 300.0
+RENEW_SECONDS = 30.0
 #: Tokens of the locks that this process holds.
 HELD: set[str] = set()
 

@@ -124,6 +124,8 @@ class Mirror:
         """Fetch files that are not there yet."""
 
         def fetch(name: str) -> None:
+            if ".." in Path(name).parts or Path(name).is_absolute():  # whoever can write there must not write here
+                raise UserError(f"folder: {self.url}/{stage} names the file {name}, which is not its own")
             path = folder / name
             if path.is_file() and described(path) == dict(files[name]):
                 return

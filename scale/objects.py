@@ -226,7 +226,7 @@ def refusal(url: str, doing: str, error: Exception) -> UserError:
         return UserError(f"folder: no credentials for {url}; set {CREDENTIALS[scheme(url)]} (docs/storage.md)")
     if "NoSuchBucket" in said or "ContainerNotFound" in said:
         return UserError(f"folder: there is no bucket {urlsplit(url).netloc}; make it, or name another than in {url}")
-    if re.search(r"error sending request|timed? ?out|connection|error decoding", said, re.IGNORECASE):
+    if re.search(r"error sending request|timed? ?out|connection|error decoding|body error", said, re.IGNORECASE):
         return LostError(
             f"folder: lost the store of {url} (could not {doing} for {RETRY_SECONDS:g} s); check the network and the "
             "endpoint, and give the same command again: finished shards are kept"

@@ -24,12 +24,15 @@ from scale.store import Shards
 
 #: Where the process ends: before or after which write; and on which machine the run goes on.
 ENDS = (
-    ("lock.json$", True, "one"),
     (r"draws\.part/.*/shards/l1h0.*\.json$", False, "one"),  # between a shard's files and its marker
     (r"draws\.part/.*/shards/.*\.json$", True, "two"),  # between two shards
     (r"^aux\.json$", False, "two"),  # between a stage's files and what names them
     (r"^clusters\.json$", True, "one"),  # between that and the removal of what it replaces
 )
+
+
+#: Half the text is enough.
+SMALLER = ("--corpus.truth_contexts", "8", "--corpus.upsample_contexts", "12")
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ def finished(
     said = place / "said"
 
     def run(*flags: str, pattern: str = "", after: bool = False) -> int | None:
-        arguments = ["run", str(run_file), *flags]
+        arguments = ["run", str(run_file), *SMALLER, *flags]
         process = warm.call(storage_work.command_line, s3_server.environment, arguments, pattern, after, said=said)
         process.join()
         return process.exitcode

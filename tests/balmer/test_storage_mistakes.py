@@ -12,6 +12,7 @@ from balmer.cli import main
 from balmer.remote import RemoteFolder, open_folder, scratch
 from balmer.runfile import read_run
 from runs import content, write_run_file
+from scale.lease import KEY, lock_content
 from scale.objects import LostError, Objects, open_objects
 
 
@@ -39,6 +40,17 @@ def test_a_folder_with_something_else_in_it_is_refused(
     assert f"{s3_url}: not a run folder" in refused(capsys, "status", s3_url)
 
 
+def test_a_lock_that_was_left_is_nothing_else(s3_url: str, run_file: str) -> None:
+    """Of a process that ended before it had written its run file."""
+    folder = open_folder(read_run(run_file, ["--folder", s3_url]))
+    open_objects(s3_url).put(KEY, lock_content("theirs"))
+    open_objects(s3_url).put(f"{KEY}.asked-1", b"")
+    folder.check()
+    assert not folder.exists()
+    open_objects(s3_url).put("thesis.tex", b"x")
+    assert folder.exists()
+
+
 def test_after_a_mistake_nothing_is_left(
     s3_url: str, run_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -55,6 +67,10 @@ def test_what_needs_a_local_folder_says_so(
 ) -> None:
     said = refused(capsys, command[0], run_file, "--folder", "s3://bucket/run", *command[1:])
     assert "works on local folders alone; add --folder" in said
+
+
+def test_a_run_on_a_store_is_not_compared_with(run_file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--compare: s3://bucket/other" in refused(capsys, "report", run_file, "--compare", "s3://bucket/other")
 
 
 @pytest.mark.parametrize("url", ["ftp://host/run", "s3://bucket"])
@@ -92,7 +108,8 @@ def test_a_store_that_is_lost_in_mid_run_is_one_line_and_the_next_run_goes_on(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    command = ["run", run_file, "--folder", s3_url, "--scratch", str(tmp_path), "--quiet"]
+    command = ["run", run_file, "--folder", s3_url, "--scratch", str(tmp_path), "--quiet", "--until", "taps"]
+    command += ["--taps.gradients", "false", "--taps.responses", "none"]
     put, taps = Objects.put, []
 
     def losing(self: Objects, key: str, item: Any) -> None:
@@ -104,12 +121,12 @@ def test_a_store_that_is_lost_in_mid_run_is_one_line_and_the_next_run_goes_on(
 
     with monkeypatch.context() as patch:
         patch.setattr(Objects, "put", losing)
-        assert "finished shards are kept" in refused(capsys, *command, "--until", "taps")
+        assert "finished shards are kept" in refused(capsys, *command)
     kept = [key for key in Objects(s3_url).list("taps.part/") if re.fullmatch(r"taps.part/[^/]+/shards/\d+.json", key)]
     assert len(kept) == 2
     assert main(["status", s3_url]) == 0
     assert "begun, 2 shards finished" in capsys.readouterr().out
-    assert main([*command, "--until", "taps"]) == 0
+    assert main(command) == 0
 
 
 def test_a_full_scratch_is_one_line(

@@ -5,7 +5,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from scale import part as part_module
 from scale import snapshots
 from scale.engine import Item, LocalEngine, do, is_done
 from scale.errors import UserError
-from scale.mirror import Mirror, Pointer
+from scale.mirror import Mirror, Pointer, encoded
 from scale.mirrored import MirroredEngine
 from scale.objects import Objects
 from scale.part import Part, part_of
@@ -396,6 +396,18 @@ def test_a_fetch_that_was_stopped_goes_on_and_leaves_nothing_over(
     there.fetch_stage("chi")
     assert len(fetched) == kept + 1 + (12 - kept)
     assert describe_files(tmp_path / "two" / "chi") == describe_files(part.folder)
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/outside", "shards/../../outside"])
+def test_a_manifest_cannot_name_files_of_others(s3_url: str, tmp_path: Path, name: str) -> None:
+    """Whoever may write to the store must not write to the machines that read it."""
+    part = begun(s3_url, tmp_path / "one")
+    about = {"bytes": 1, "sha256": "0" * 64}
+    manifest = Manifest("chi", FIELDS, {name: about}, {})
+    Objects(s3_url).put("chi.json", encoded({"format": 1, "generation": 1, "manifest": asdict(manifest)}))
+    with pytest.raises(UserError, match="names the file"):
+        part.mirror.fetch_stage("chi")
+    assert not list(tmp_path.rglob("outside"))
 
 
 def test_a_run_of_another_format_is_refused(s3_url: str, tmp_path: Path) -> None:
