@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from scale.progress import Progress, Task
 
@@ -105,17 +105,20 @@ class Watch:
 
     @contextmanager
     def run(self) -> Iterator[None]:
-        """Within, a run is at work; afterwards it is done, failed or stopped."""
+        """Within, a run is at work; afterwards it is done, failed or stopped. One that makes no stage says nothing."""
         try:
             yield
         except KeyboardInterrupt:
-            self.change(replace(self.account, state="stopped"), at_once=True)
+            self.end(state="stopped")
             raise
         except Exception as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            self.change(replace(self.account, state="failed", reason=reason), at_once=True)
+            self.end(state="failed", reason=" ".join(str(error).split()) or type(error).__name__)
             raise
-        self.change(replace(self.account, state="done", task=""), at_once=True)
+        self.end(state="done", task="")
+
+    def end(self, **changes: Any) -> None:
+        if self.account.stage:
+            self.change(replace(self.account, **changes), at_once=True)
 
     @contextmanager
     def stage(self, name: str, number: int, of: int) -> Iterator[None]:

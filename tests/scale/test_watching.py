@@ -112,3 +112,18 @@ def test_an_observer_that_cannot_write_does_not_end_the_run(clock: Clock) -> Non
         task.advance(3)
     assert stream.getvalue().count("no longer kept by Full: no space left") == 1
     assert book.told_of[-1].state == "done"
+
+
+def test_a_run_that_makes_no_stage_leaves_the_account_of_the_last_one(clock: Clock) -> None:
+    book = Book()
+    with Watch(Silent(), [book]).run():
+        pass
+    assert book.told_of == []
+
+    def refused() -> None:
+        with Watch(Silent(), [book]).run():
+            raise RuntimeError("no room for the run file")
+
+    with pytest.raises(RuntimeError, match="no room"):
+        refused()
+    assert book.told_of == []
