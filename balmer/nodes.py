@@ -69,7 +69,6 @@ def folder_access(folder: Path, mark: str) -> str:
 @contextmanager
 def marked(folder: Path) -> Iterator[str]:
     """Within, a file lies in the folder, whose name is given, for other machines to look for."""
-    folder.mkdir(parents=True, exist_ok=True)
     mark = folder / f"{MARK}{uuid.uuid4().hex}"
     mark.touch()
     try:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from balmer import nodes
+from balmer import doctor, nodes
+from balmer.config import RunConfig
 from balmer.nodes import MARK, NodeFacts, folder_access, judged, marked, node_facts
 
 ALIKE = NodeFacts("one", {"python": "3.11.7", "torch": "2.13.0"}, ("H200",) * 8, True, 64, 2**39)
@@ -27,6 +28,7 @@ def test_this_machine_is_described_and_can_be_sent(tmp_path: Path) -> None:
 
 def test_a_folder_of_the_same_name_on_another_disk_is_found_out(tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
     there.mkdir()
     with marked(here) as mark:
         assert mark.startswith(MARK)
@@ -78,3 +80,22 @@ def test_a_processor_needs_no_faiss_for_gpus(monkeypatch: pytest.MonkeyPatch) ->
     assert judged({"a": plain})[0][1:] == ("one: 64 cores, 512 GiB, no GPU", True)
     monkeypatch.setattr(nodes, "visible_gpus", lambda: 0)
     assert node_facts("s3://bucket/run").gpus == ()
+
+
+def test_the_doctor_asks_every_machine_of_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is asked about the folder, or the one above it while there is no run yet, and for a file that lies there."""
+    engine = pytest.importorskip("scale.ray_engine")
+    asked = []
+
+    def ask(config: object, function: object, folder: str, mark: str) -> dict[str, NodeFacts]:
+        asked.append((function, folder, (Path(folder) / mark).is_file()))
+        return {"10.0.0.1 a": ALIKE, "10.0.0.2 b": replace(ALIKE, host="two", folder="/runs does not exist here")}
+
+    monkeypatch.setattr(engine, "ask_every_node", ask)
+    found = doctor.every_node(RunConfig(folder=str(tmp_path / "runs" / "mine"), engine="ray"))
+    assert asked == [(node_facts, str(tmp_path), True)]
+    assert [(one.subject, one.good) for one in found] == [("node 10.0.0.1 a", True), ("node 10.0.0.2 b", False)]
+    assert "/runs does not exist here" in found[1].found
+    assert list(tmp_path.iterdir()) == []
+    assert doctor.every_node(RunConfig(folder=str(tmp_path))) == []
+    assert len(asked) == 1
