@@ -37,7 +37,8 @@ class AuxConfig:
         devices: GPUs (or processes, on a processor) that share every batch: of this machine (Lightning's `ddp_spawn`),
             or, with `engine: ray`, of any machines of the cluster (Ray Train).
         loader_workers: Processes that gather batches for each of them; 0 gathers in the training process itself.
-        logger: What records every epoch: a `csv` file, which is always kept, or a live logger as well.
+        logger: What records every epoch: a `csv` file, which is always kept, or a live logger as well, which is then
+            told of the whole run, too (items per second, seconds of every stage).
         log_folder: Where TensorBoard or Weights & Biases write.
         bootstrap: Resamplings of documents behind every interval of the accuracy table.
         seed: Seed of initial weights, order of tokens, validation documents and resampling.

@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from balmer import misplaced
 from balmer.config import RunConfig
@@ -95,8 +96,7 @@ def needed(config: RunConfig) -> list[Finding]:
     stages = disk(extent)
     total = sum(stages.values())
     largest = max(stages, key=lambda name: stages[name])
-    folder = open_folder(config).path
-    place = next(p for p in [folder, *folder.parents] if p.exists())
+    place = existing(open_folder(config).path)
     free = shutil.disk_usage(place).free
     parts = f"{extent.parameters:,} parameters, {sum(extent.sizes):,} in the chosen components"
     need = f"{total / GIB:.2f} GiB at most, {stages[largest] / GIB:.2f} of it {largest}; {free / GIB:.1f} GiB free"
@@ -118,9 +118,33 @@ def store(config: RunConfig) -> list[Finding]:
     return [Finding("store", f"{config.folder}: {1000 * seconds:.0f} ms a write; {locks}")]
 
 
+def every_node(config: RunConfig) -> list[Finding]:
+    """The machines of the cluster that a run would be done on, each asked for itself and for the run folder."""
+    if config.engine != "ray":
+        return []
+    from balmer.engines import check_engine
+    from balmer.nodes import judged, marked, node_facts
+
+    check_engine(config)
+    from scale.ray_engine import ask_every_node
+
+    if is_url(config.folder):
+        facts = ask_every_node(config.ray, node_facts, config.folder, "")
+    else:
+        place = existing(Path(config.folder))
+        with marked(place) as mark:
+            facts = ask_every_node(config.ray, node_facts, str(place), mark)
+    return [Finding(f"node {name}", line, good) for name, line, good in judged(facts)]
+
+
+def existing(folder: Path) -> Path:
+    """The folder itself, or the first above it that there is."""
+    return next(place for place in [folder, *folder.parents] if place.exists())
+
+
 def print_doctor(config: RunConfig | None) -> int:
     findings = machine() + libraries() + accelerators() + arithmetic(config)
-    findings += needed(config) + store(config) if config else []
+    findings += needed(config) + store(config) + every_node(config) if config else []
     for finding in findings:
         print(f"{'ok  ' if finding.good else 'BAD '} {finding.subject:<14} {finding.found}")
     return 0 if all(finding.good for finding in findings) else 1

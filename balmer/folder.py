@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     from scale.engine import Engine
 
 HISTORY = "history.jsonl"
+PROGRESS = "progress.json"
 RUN_FILE = "run.yaml"
+LOCK = "lock"
 PART = ".part"
 LIBRARIES = ("torch", "transformers", "lightning", "numpy", "scipy", "polars", "numba", "faiss-cpu", "faiss-gpu")
 
@@ -136,6 +138,27 @@ class RunFolder:
         with open(self.path / HISTORY, "a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
 
+    def keep_account(self, account: dict[str, Any]) -> None:
+        """Where the run is, in place of what was said of it before."""
+        if self.path.is_dir():
+            write_json(self.path / PROGRESS, account)
+
+    def account(self) -> dict[str, Any] | None:
+        """What a run last said of itself; None if it never did."""
+        found: dict[str, Any] | None = read_json(self.path / PROGRESS) if (self.path / PROGRESS).is_file() else None
+        return found
+
+    def at_work(self) -> bool:
+        """Whether a process holds the run's lock."""
+        if not (self.path / LOCK).exists():
+            return False
+        with open(self.path / LOCK, "rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
     def clean(self, fresh: bool) -> None:
         """After a mistake of the user: leave nothing behind that holds no finished work."""
         for stage in STAGES:
@@ -158,7 +181,7 @@ class RunFolder:
     @contextmanager
     def lock(self, say: Callable[[str], None]) -> Iterator[None]:
         """One process at a time; the lock goes with the process, however it ends."""
-        with open(self.path / "lock", "w") as file:
+        with open(self.path / LOCK, "w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:

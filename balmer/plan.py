@@ -136,14 +136,16 @@ REMEDIES: Mapping[str, tuple[tuple[dict[str, dict[str, Any]], str], ...]] = {
                "sgld.estimator: mean-gradient with 16 draws, 4 of a document"),),
     "chi": (({"sgld": {"estimator": "mean-gradient", "draws": 16}, "probe": {"draws_per_document": 4}},
              "sgld.estimator: mean-gradient with 16 draws, 4 of a document"),
-            ({"probe": {"draws_per_document": 4}}, "probe.draws_per_document: 4")),
+            ({"probe": {"draws_per_document": 4}}, "probe.draws_per_document: 4"),
+            ({"probe": {"documents_per_shard": 1}}, "probe.documents_per_shard: 1, for more items")),
     "aux": (({"aux": {"base": "none"}}, "aux.base: none"), ({"taps": {"gradients": False}}, "taps.gradients: false")),
     "upsampled": (({"taps": {"responses": "column"}}, "taps.responses: column"),
                   ({"taps": {"responses": "none"}}, "taps.responses: none")),
     "clusters": (({"cluster": {"null_seeds": 0, "max_conductance": 0.5}},
                   "cluster.null_seeds: 0 with a cluster.max_conductance"),
                  ({"aux": {"pcs": 32}}, "aux.pcs: 32")),
-    "leakage": (({"leakage": {"tokens": 5000}}, "leakage.tokens: 5000"),),
+    "leakage": (({"leakage": {"permutations": 999}}, "leakage.permutations: 999"),
+                ({"leakage": {"tokens": 5000}}, "leakage.tokens: 5000")),
 }  # fmt: skip
 
 

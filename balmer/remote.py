@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from balmer.config import RunConfig
-from balmer.folder import HISTORY, PART, RUN_FILE, RunFolder, run_file
+from balmer.folder import HISTORY, PART, PROGRESS, RUN_FILE, RunFolder, run_file
 from balmer.stages import NAMES, Stage
 from scale.errors import UserError
 from scale.lease import KEY as LOCK
-from scale.lease import Lease, held
+from scale.lease import Lease, held, standing
 from scale.mirror import Mirror, Pointer, alone
 from scale.mirrored import MirroredEngine
 from scale.objects import is_url, side_by_side
@@ -139,11 +139,24 @@ class RemoteFolder(RunFolder):
         line = json.dumps(entry | moved) + "\n"
         self.mirror.objects.put(HISTORY, (found.content if found else b"") + line.encode())
 
+    def keep_account(self, account: dict[str, Any]) -> None:
+        self.mirror.objects.put(PROGRESS, json.dumps(account).encode())
+
+    def account(self) -> dict[str, Any] | None:
+        found = self.mirror.objects.get(PROGRESS)
+        return None if found is None else json.loads(found.content)
+
+    def at_work(self) -> bool:
+        found = self.mirror.objects.get(LOCK)
+        return found is not None and not standing(found, self.mirror.objects)
+
     def clean(self, fresh: bool) -> None:
         """What is there of a run that made nothing is its run file and words of what it began."""
         objects = self.mirror.objects
         if self.worked and fresh and not any(self.finished_shards(name) or self.published(name) for name in NAMES):
-            objects.delete(key for key in objects.list() if key == RUN_FILE or key.endswith(f"/{BEGUN}.json"))
+            objects.delete(
+                key for key in objects.list() if key in (RUN_FILE, PROGRESS) or key.endswith(f"/{BEGUN}.json")
+            )
             shutil.rmtree(self.path, ignore_errors=True)
 
     @contextmanager

@@ -15,11 +15,13 @@ from balmer.preflight import check_workers, preflight
 from balmer.provenance import identities, made_from
 from balmer.remote import open_folder
 from balmer.stages import NAMES, STAGES, Stage, stages_of
+from balmer.watching import observers
 from scale.engine import Engine, Workspace
 from scale.errors import UserError
 from scale.objects import LostError
 from scale.progress import Progress
 from scale.store import Manifest, describe_files, remove_unfinished
+from scale.watching import Watch
 
 #: A folder made from another model or text is another run.
 IDENTITY = ("model.files.", "corpus.source.")
@@ -60,8 +62,8 @@ class Runner:
     """Makes the stages of one run."""
 
     def __init__(self, config: RunConfig, progress: Progress, engine: Engine | None = None) -> None:
-        self.config, self.progress = config, progress
-        self.folder = open_folder(config)
+        self.config, self.folder = config, open_folder(config)
+        self.progress = Watch(progress, observers(config, self.folder))
         self.engine = engine
 
     def run(self, first: str | None = None, last: str | None = None, overwrite: bool = False) -> list[str]:
@@ -76,7 +78,7 @@ class Runner:
         fresh = not self.folder.exists()
         self.folder.path.mkdir(parents=True, exist_ok=True)
         try:
-            with self.folder.lock(self.progress.say):
+            with self.folder.lock(self.progress.say), self.progress.run():
                 self.folder.write_run_file(self.config)
                 self.folder.remove_replaced()
                 with nullcontext(self.engine) if self.engine else engine_of(self.config, self.folder.path) as engine:
@@ -100,7 +102,8 @@ class Runner:
                 raise UserError(f"--from {STAGES[positions.start].name}: {stage.name} is {state.status}; start from it")
             for reason in state.reasons:
                 self.progress.say(f"{stage.name}: {reason}")
-            self.make_stage(engine, stage, identity)
+            with self.progress.stage(stage.name, position + 1, len(STAGES)):
+                self.make_stage(engine, stage, identity)
             made.append(stage.name)
         return made
 

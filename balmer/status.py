@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 from balmer.config import RunConfig
 from balmer.folder import RunFolder, State
 from balmer.provenance import identities
 from balmer.remote import open_folder
+from balmer.watching import said_of
 from scale.errors import UserError
 
 
@@ -21,6 +24,8 @@ def print_status(config: RunConfig) -> None:
     if not folder.exists():
         raise UserError(f"folder: {folder.name} does not exist; balmer run makes it")
     folder.check()
+    if heard := folder.account():
+        print(said_of(heard, folder.at_work(), time.time()))
     for state in folder.states(config, identities(config)):
         print(f"{state.stage.name:<10} {describe(state, folder):<8} {state.stage.what}")
         for reason in state.reasons:

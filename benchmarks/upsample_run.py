@@ -67,6 +67,9 @@ class Curve:
         if len(self.points) % 50 == 0:
             self.say(f"  {len(self.points)} shards, {self.points[-1][0]:.0f} s, {self.points[-1][2]:.0f} MiB")
 
+    def fail(self, steps: int = 1) -> None:
+        self.say(f"  {steps} shards set aside")
+
     @contextmanager
     def task(self, label: str, total: int, done: int = 0) -> Iterator[Curve]:
         yield self

@@ -15,6 +15,9 @@ LOG_INTERVAL = 15.0
 class Task(Protocol):
     def advance(self, steps: int = 1) -> None: ...
 
+    def fail(self, steps: int = 1) -> None:
+        """Items are set aside: they are not done, and will not be."""
+
 
 class Progress(Protocol):
     def say(self, line: str) -> None: ...
@@ -25,6 +28,9 @@ class Progress(Protocol):
 
 class SilentTask:
     def advance(self, steps: int = 1) -> None:
+        return
+
+    def fail(self, steps: int = 1) -> None:
         return
 
 
@@ -39,19 +45,36 @@ class Silent:
         yield SilentTask()
 
 
+def pace(rate: float) -> str:
+    """Items per second, minute or hour: whichever gives a number of at least one."""
+    for seconds, name in ((1, "s"), (60, "min")):
+        if rate * seconds >= 1:
+            return f"{rate * seconds:.3g} a {name}"
+    return f"{rate * 3600:.2g} an h"
+
+
 class LogTask:
     def __init__(self, label: str, total: int, done: int, stream: TextIO) -> None:
         self.label, self.total, self.done, self.stream = label, total, done, stream
         self.started = self.last = time.monotonic()
-        self.first = done
+        self.first, self.failed = done, 0
 
     def advance(self, steps: int = 1) -> None:
         self.done += steps
         now = time.monotonic()
-        if now - self.last >= LOG_INTERVAL and self.done < self.total:
+        if now - self.last >= LOG_INTERVAL and self.done + self.failed < self.total:
             self.last = now
-            left = (now - self.started) / (self.done - self.first) * (self.total - self.done)
-            print(f"  {self.label}: {self.done}/{self.total}, {left:.0f} s left", file=self.stream, flush=True)
+            print(f"  {self.label}: {self.done}/{self.total}, {self.pace(now)}", file=self.stream, flush=True)
+
+    def fail(self, steps: int = 1) -> None:
+        self.failed += steps
+        print(f"  {self.label}: {self.failed} of {self.total} set aside", file=self.stream, flush=True)
+
+    def pace(self, now: float) -> str:
+        """How fast, and how long that will take."""
+        each = (now - self.started) / (self.done - self.first)
+        left = f"{each * (self.total - self.done - self.failed):.0f} s left"
+        return f"{pace(1 / each)}, {left}" + (f", {self.failed} set aside" if self.failed else "")
 
 
 class Log:
@@ -70,10 +93,14 @@ class Log:
 
 class BarTask:
     def __init__(self, bar: object, identity: object) -> None:
-        self.bar, self.identity = bar, identity
+        self.bar, self.identity, self.failed = bar, identity, 0
 
     def advance(self, steps: int = 1) -> None:
         self.bar.advance(self.identity, steps)  # type: ignore[attr-defined]
+
+    def fail(self, steps: int = 1) -> None:
+        self.failed += steps
+        self.bar.update(self.identity, failed=f"{self.failed} set aside")  # type: ignore[attr-defined]
 
 
 class Bars:
@@ -92,9 +119,15 @@ class Bars:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
 
-        columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("  {task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[failed]}"),
+        )
         with RichProgress(*columns, console=self.console, transient=True) as bar:
-            yield BarTask(bar, bar.add_task(label, total=total, completed=done))
+            yield BarTask(bar, bar.add_task(label, total=total, completed=done, failed=""))
 
 
 def for_stream(quiet: bool, stream: TextIO | None = None) -> Progress:

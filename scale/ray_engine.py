@@ -197,3 +197,14 @@ def on_every_node(function: Callable[..., Result], *arguments: Any) -> dict[str,
         except ray.exceptions.RayError:
             continue
     return answers
+
+
+def ask_every_node(config: RayConfig, function: Callable[..., Result], *arguments: Any) -> dict[str, Result]:
+    """The same, of the cluster that settings name; afterwards this process is connected as it was."""
+    if ray.is_initialized():
+        return on_every_node(function, *arguments)
+    join(config)
+    try:
+        return on_every_node(function, *arguments)
+    finally:
+        ray.shutdown()

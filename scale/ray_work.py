@@ -156,6 +156,7 @@ class Work:
             self.waiting.append(job)
         else:
             self.aside[job.item.shard] = reason
+            self.task.fail()
 
     def log_of(self, shard: str) -> Path:
         return self.logs / f"{shard}.log"

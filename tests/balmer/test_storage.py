@@ -96,7 +96,13 @@ def test_the_same_bytes_as_in_a_local_folder(finished: Finished, tmp_path: Path)
 
 def test_nothing_is_left_of_the_killed(finished: Finished) -> None:
     objects = open_objects(finished.url)
-    assert objects.names() == {*NAMES, *(f"{name}.json" for name in NAMES), "run.yaml", "history.jsonl"}
+    assert objects.names() == {
+        *NAMES,
+        *(f"{name}.json" for name in NAMES),
+        "run.yaml",
+        "history.jsonl",
+        "progress.json",
+    }
     pointers = [Mirror(finished.url, Path()).pointer(name) for name in NAMES]
     named = sum(len(pointer.manifest.files) for pointer in pointers if pointer)
     assert len([key for key in objects.list() if "/files/" in key]) == named
