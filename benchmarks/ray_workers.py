@@ -1,9 +1,11 @@
 """Items on 1, 2 and 4 Ray workers of one core each, stage by stage; what the engine itself costs; what a worker holds.
 
-    python -m benchmarks.ray_workers FOLDER --corpus.truth_contexts 16 --corpus.heldout_contexts 16
+    python -m benchmarks.ray_workers overhead FOLDER
+    python -m benchmarks.ray_workers scaling FOLDER --corpus.truth_contexts 16 --corpus.heldout_contexts 16
 
-The demo with the settings given is carried through once by the local engine; then the items of every stage whose items
-are given to workers are done again by workers that have loaded the model already. Four workers are four nodes of a Ray
+`overhead` does equal items of about ten seconds here and on one worker, in turn; then many small ones there. `scaling`
+carries the demo with the settings given through once by the local engine; then the items of every stage whose items are
+given to workers are done again by workers that have loaded the model already. Four workers are four nodes of a Ray
 cluster on this machine: on fewer cores than that they show what crowding costs and no more.
 """
 
@@ -171,10 +173,12 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main(arguments: Sequence[str]) -> None:
-    folder = Path(arguments[0]).absolute()
+    what, folder = arguments[0], Path(arguments[1]).absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    overhead(folder / "overhead")
-    flags = [*demo_arguments(), "--folder", str(folder / "run"), *arguments[1:]]
+    if what == "overhead":
+        overhead(folder)
+        return
+    flags = [*demo_arguments(), "--folder", str(folder / "run"), *arguments[2:]]
     config = resolved(parse(settings_parser("ray_workers", ""), flags))
     Runner(config, for_stream(quiet=False)).run(last="upsampled")
     print(table(scaling(config, folder / "again")))
