@@ -93,10 +93,9 @@ def loaded(model: ModelConfig) -> None:
     load_language_model(model)
 
 
-def memory(engine: RayEngine) -> list[int]:
-    """Peak MiB of every worker."""
-    pool = engine.pool_of("worker")
-    return [peak // 2**20 for peak in ray.get([w.actor.ask.remote(peak_memory, (), {}) for w in pool.idle])]
+def of_every(engine: RayEngine, function: Callable[[], Any]) -> list[Any]:
+    """Every worker's answer."""
+    return ray.get([worker.actor.ask.remote(function, (), {}) for worker in engine.pool_of("worker").idle])
 
 
 def make(config: RunConfig, name: str, engine: Engine, folder: Path) -> Timed:
@@ -119,9 +118,11 @@ def scaling(config: RunConfig, folder: Path) -> list[dict[str, Any]]:
             engine = RayEngine(RayConfig(), folder)
             row: dict[str, Any] = {"workers": count, "ready": warmed(engine, count, config.model)}
             for name in STAGES:
+                before = sum(of_every(engine, time.process_time))
                 timed = make(config, name, engine, folder)
-                row[name] = {"items": timed.count, "seconds": timed.seconds}
-            row["peak_mib"] = memory(engine)
+                spent = sum(of_every(engine, time.process_time)) - before
+                row[name] = {"items": timed.count, "seconds": timed.seconds, "core_seconds": spent}
+            row["peak_mib"] = [peak // 2**20 for peak in of_every(engine, peak_memory)]
             engine.close()
             rows.append(row)
             print(json.dumps(row), flush=True)
@@ -164,10 +165,13 @@ def overhead(folder: Path) -> None:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Seconds of the items of each stage, and how many times as fast as on one worker."""
+    """Seconds of the items of each stage (times as fast as on one worker; core seconds of all workers)."""
     lines = [f"| workers | {' | '.join(STAGES)} | peak MiB of a worker |", "|---" * (len(STAGES) + 2) + "|"]
     for row in rows:
-        cells = [f"{row[s]['seconds']:.1f} s ({rows[0][s]['seconds'] / row[s]['seconds']:.2f})" for s in STAGES]
+        cells = [
+            f"{row[s]['seconds']:.1f} s ({rows[0][s]['seconds'] / row[s]['seconds']:.2f}; {row[s]['core_seconds']:.1f})"
+            for s in STAGES
+        ]
         lines.append(f"| {row['workers']} | {' | '.join(cells)} | {max(row['peak_mib'])} |")
     return "\n".join(lines)
 
