@@ -71,6 +71,11 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.workers < 0:
             raise UserError(f"workers must be 0 (one per processor core) or more, got {self.workers}")
+        if self.engine == "ray" and self.model.device.startswith("cuda:"):
+            raise UserError(
+                f"model.device: {self.model.device} is a GPU of one machine, and with engine: ray each worker has its "
+                f"own; use auto or cuda"
+            )
         check_together(self.sgld, self.probe)
         if (self.control == "nbeta0" and self.sgld.nbeta) or (
             self.control == "gaussian" and self.sgld.sampler != "gaussian"

@@ -1,9 +1,11 @@
 """Items on 1, 2 and 4 Ray workers of one core each, stage by stage; what the engine itself costs; what a worker holds.
 
-    python -m benchmarks.ray_workers FOLDER --corpus.truth_contexts 16 --corpus.heldout_contexts 16
+    python -m benchmarks.ray_workers overhead FOLDER
+    python -m benchmarks.ray_workers scaling FOLDER --corpus.truth_contexts 16 --corpus.heldout_contexts 16
 
-The demo with the settings given is carried through once by the local engine; then the items of every stage whose items
-are given to workers are done again by workers that have loaded the model already. Four workers are four nodes of a Ray
+`overhead` does equal items of about ten seconds here and on one worker, in turn; then many small ones there. `scaling`
+carries the demo with the settings given through once by the local engine; then the items of every stage whose items are
+given to workers are done again by workers that have loaded the model already. Four workers are four nodes of a Ray
 cluster on this machine: on fewer cores than that they show what crowding costs and no more.
 """
 
@@ -91,10 +93,9 @@ def loaded(model: ModelConfig) -> None:
     load_language_model(model)
 
 
-def memory(engine: RayEngine) -> list[int]:
-    """Peak MiB of every worker."""
-    pool = engine.pool_of("worker")
-    return [peak // 2**20 for peak in ray.get([w.actor.ask.remote(peak_memory, (), {}) for w in pool.idle])]
+def of_every(engine: RayEngine, function: Callable[[], Any]) -> list[Any]:
+    """Every worker's answer."""
+    return ray.get([worker.actor.ask.remote(function, (), {}) for worker in engine.pool_of("worker").idle])
 
 
 def make(config: RunConfig, name: str, engine: Engine, folder: Path) -> Timed:
@@ -117,9 +118,11 @@ def scaling(config: RunConfig, folder: Path) -> list[dict[str, Any]]:
             engine = RayEngine(RayConfig(), folder)
             row: dict[str, Any] = {"workers": count, "ready": warmed(engine, count, config.model)}
             for name in STAGES:
+                before = sum(of_every(engine, time.process_time))
                 timed = make(config, name, engine, folder)
-                row[name] = {"items": timed.count, "seconds": timed.seconds}
-            row["peak_mib"] = memory(engine)
+                spent = sum(of_every(engine, time.process_time)) - before
+                row[name] = {"items": timed.count, "seconds": timed.seconds, "core_seconds": spent}
+            row["peak_mib"] = [peak // 2**20 for peak in of_every(engine, peak_memory)]
             engine.close()
             rows.append(row)
             print(json.dumps(row), flush=True)
@@ -162,23 +165,30 @@ def overhead(folder: Path) -> None:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Seconds of the items of each stage, and how many times as fast as on one worker."""
+    """Seconds of the items of each stage (times as fast as on one worker; core seconds of all workers)."""
     lines = [f"| workers | {' | '.join(STAGES)} | peak MiB of a worker |", "|---" * (len(STAGES) + 2) + "|"]
     for row in rows:
-        cells = [f"{row[s]['seconds']:.1f} s ({rows[0][s]['seconds'] / row[s]['seconds']:.2f})" for s in STAGES]
+        cells = [
+            f"{row[s]['seconds']:.1f} s ({rows[0][s]['seconds'] / row[s]['seconds']:.2f}; {row[s]['core_seconds']:.1f})"
+            for s in STAGES
+        ]
         lines.append(f"| {row['workers']} | {' | '.join(cells)} | {max(row['peak_mib'])} |")
     return "\n".join(lines)
 
 
 def main(arguments: Sequence[str]) -> None:
-    folder = Path(arguments[0]).absolute()
+    what, folder = arguments[0], Path(arguments[1]).absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    overhead(folder / "overhead")
-    flags = [*demo_arguments(), "--folder", str(folder / "run"), *arguments[1:]]
+    if what == "overhead":
+        overhead(folder)
+        return
+    flags = [*demo_arguments(), "--folder", str(folder / "run"), *arguments[2:]]
     config = resolved(parse(settings_parser("ray_workers", ""), flags))
     Runner(config, for_stream(quiet=False)).run(last="upsampled")
     print(table(scaling(config, folder / "again")))
 
 
-if __name__ == "__main__":
-    main(sys.argv[1:])
+if __name__ == "__main__":  # by the name under which workers find it
+    from benchmarks import ray_workers
+
+    ray_workers.main(sys.argv[1:])

@@ -26,9 +26,9 @@ COLOUR = re.compile(r"\x1b\[\d+m")
 MOST_LINES = 20
 
 
-@dataclass
+@dataclass(eq=False)
 class Job:
-    """An item, how often it failed, and on which nodes."""
+    """An item, how often it failed, and on which nodes. Only ever equal to itself: arguments may be arrays."""
 
     item: Item
     failures: int = 0

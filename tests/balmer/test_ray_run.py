@@ -19,13 +19,16 @@ from aux.config import AuxConfig
 from aux.stage import TARGETS, fit_basis, read_truth, trained
 from aux.training import Trained
 from balmer.cli import main
+from balmer.config import RunConfig
+from balmer.provenance import made_from
+from balmer.stages import STAGES
 from runs import content, write_run_file
-from scale.config import RayConfig
+from scale.config import ModelConfig, RayConfig
 from scale.engine import Engine, LocalEngine
-from scale.errors import SetAsideError
+from scale.errors import SetAsideError, UserError
 from scale.ray_engine import RayEngine, check_reachable
 from scale.ray_work import Work
-from scale.store import SHARDS, read_manifest
+from scale.store import SHARDS, Manifest, read_manifest
 
 #: Layers that no prediction sees are compared on workers that load the model, all others by all cores of a machine.
 FLAGS = ["--leakage.layers", "all", "--quiet"]
@@ -182,6 +185,20 @@ def test_an_address_where_nobody_listens_is_found_out_soon() -> None:
 def test_impossible_settings_are_named(settings: dict[str, float], key: str) -> None:
     with pytest.raises(ValueError, match=f"^{key}(:| must be)"):
         RayConfig(**settings)
+
+
+def test_the_number_of_a_gpu_means_nothing_to_workers() -> None:
+    with pytest.raises(UserError, match=r"^model.device: cuda:1 is a GPU of one machine"):
+        RunConfig(engine="ray", model=ModelConfig(device="cuda:1"))
+    assert RunConfig(engine="ray", model=ModelConfig(device="cuda")).model.device == "cuda"
+    assert RunConfig(model=ModelConfig(device="cuda:1")).model.device == "cuda:1"
+
+
+def test_the_engine_is_no_part_of_what_a_stage_is_made_from() -> None:
+    here, there = RunConfig(), RunConfig(engine="ray", ray=RayConfig(address="head:6379", workers=7, attempts=9))
+    for stage in STAGES:
+        inputs = {name: Manifest(name, {}, {}, {}) for name in stage.inputs}
+        assert made_from(stage, here, {}, inputs) == made_from(stage, there, {}, inputs)
 
 
 @pytest.mark.parametrize("gpus", [None, 0.0, 0.25, 1.0, 2.0])
