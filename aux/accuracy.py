@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from scale.estimate import spearman_brown
+from scale.chi.estimate import spearman_brown
 
 LEVEL = 0.95
 

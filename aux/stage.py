@@ -26,9 +26,9 @@ from aux.ridge import Ridge, fit_ridge
 from aux.rows import ShardedRows, validation_rows
 from aux.targets import read_targets, write_targets
 from aux.training import Trained, train
-from scale.chi import assembled_blocks
+from scale.chi.estimate import Estimator
+from scale.chi.stage import assembled_blocks
 from scale.engine import Workspace
-from scale.estimate import Estimator
 from scale.store import Shards, read_manifest, read_table, replace_atomically, write_table
 
 TRAINING = "training"

@@ -18,16 +18,16 @@ import torch
 from aux.config import UpsampleConfig
 from aux.model import AuxModel
 from aux.predictor import Predictor
-from scale.batches import Budget, memory_explained, remembered_budget
 from scale.config import ModelConfig
-from scale.corpus import context_tokens, read_rows
+from scale.corpus.stage import context_tokens, read_rows
 from scale.engine import Item, Workspace, per_worker
 from scale.errors import UserError
-from scale.language_model import LanguageModel, choose_device, load_language_model
-from scale.precision import native_bfloat16
-from scale.responses import Direction
+from scale.model.batches import Budget, memory_explained, remembered_budget
+from scale.model.language_model import LanguageModel, choose_device, load_language_model
+from scale.model.precision import native_bfloat16
 from scale.store import shard_name
-from scale.taps import Taps, load_directions, parts_of, read_taps
+from scale.taps.responses import Direction
+from scale.taps.stage import Taps, load_directions, parts_of, read_taps
 
 PREDICTED = ("heldout", "upsample")
 

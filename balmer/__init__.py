@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from eval.jaccard import jaccard_knn
     from eval.patterning import pattern
     from eval.support import cluster_support
-    from scale.susceptibilities import local_learning_coefficients, susceptibilities
+    from scale.chi.susceptibilities import local_learning_coefficients, susceptibilities
 
 #: Public name -> the module that defines it.
 HOMES = {
-    "susceptibilities": "scale.susceptibilities",
-    "local_learning_coefficients": "scale.susceptibilities",
+    "susceptibilities": "scale.chi.susceptibilities",
+    "local_learning_coefficients": "scale.chi.susceptibilities",
     "standardize": "aux.standardize",
     "whiten": "cluster.whitening",
     "Whitening": "cluster.whitening",

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from balmer.runfile import fail, find_run_file, parse, read_run, resolved, settings_parser
 from balmer.stages import NAMES
 from scale.errors import SetAsideError, UserError
-from scale.objects import is_url
 from scale.progress import for_stream
+from scale.storage.objects import is_url
 
 if TYPE_CHECKING:
     from balmer.config import RunConfig
@@ -164,9 +164,9 @@ def command_calibrate(arguments: Sequence[str]) -> int:
     known, flags = options.parse_known_args(list(arguments))
     config = on_this_machine(read_run(known.target, flags), "balmer calibrate")
 
-    from balmer.allocation import current_values
-    from balmer.calibration import FOLDER, calibrate
-    from balmer.edit import set_values, with_values
+    from balmer.calibrating.allocation import current_values
+    from balmer.calibrating.command import FOLDER, calibrate
+    from balmer.calibrating.edit import set_values, with_values
 
     run_file = find_run_file(known.target)
     if known.write:  # before the work, so that it is not for nothing
@@ -182,12 +182,12 @@ def command_calibrate(arguments: Sequence[str]) -> int:
 
 
 def command_plan(arguments: Sequence[str]) -> int:
-    from balmer.plan_options import options
+    from balmer.planning.options import options
 
     if not arguments or "--help" in arguments or "-h" in arguments:
         return show_run_help(options(), "--corpus.truth_contexts 5000")
     known, flags = options().parse_known_args(list(arguments))
-    from balmer.plan_command import carry_out
+    from balmer.planning.command import carry_out
 
     return carry_out(read_run(known.target, flags), known, for_stream(known.quiet))
 

@@ -15,8 +15,8 @@ from balmer.config import RunConfig
 from balmer.folder import LIBRARIES, commit, installed_version
 from balmer.remote import open_folder
 from scale.errors import UserError
-from scale.lease import honours_conditions
-from scale.objects import Objects, is_url
+from scale.storage.lease import honours_conditions
+from scale.storage.objects import Objects, is_url
 
 GIB = 2**30
 
@@ -76,8 +76,8 @@ def accelerators() -> list[Finding]:
 def arithmetic(config: RunConfig | None) -> list[Finding]:
     """Products in bfloat16 beside those in float32, on the device that a run would take."""
     from scale.config import ModelConfig
-    from scale.language_model import choose_device
-    from scale.precision import bfloat16_speed, native_bfloat16
+    from scale.model.language_model import choose_device
+    from scale.model.precision import bfloat16_speed, native_bfloat16
 
     device = choose_device(config.model if config else ModelConfig())
     taken = "bfloat16" if native_bfloat16(device) else "float32"
@@ -89,8 +89,8 @@ def arithmetic(config: RunConfig | None) -> list[Finding]:
 
 def needed(config: RunConfig) -> list[Finding]:
     """Disk for the run, stage by stage, against what is free."""
-    from balmer.extent import extent_of
-    from balmer.needs import disk
+    from balmer.planning.extent import extent_of
+    from balmer.planning.needs import disk
 
     extent = extent_of(config, weights=True)
     stages = disk(extent)
@@ -126,7 +126,7 @@ def every_node(config: RunConfig) -> list[Finding]:
     from balmer.nodes import judged, marked, node_facts
 
     check_engine(config)
-    from scale.ray_engine import ask_every_node
+    from scale.ray.engine import ask_every_node
 
     if is_url(config.folder):
         facts = ask_every_node(config.ray, node_facts, config.folder, "")

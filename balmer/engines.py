@@ -25,7 +25,7 @@ def engine_of(config: RunConfig, root: Path) -> Iterator[Engine]:
     if config.engine == "local":
         yield LocalEngine(config.workers or default_workers(config.model.device))
         return
-    from scale.ray_engine import ray_engine
+    from scale.ray.engine import ray_engine
 
     with ray_engine(config.ray, root) as engine:
         yield engine

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from balmer.folder import LIBRARIES, commit, installed_version
-from scale.objects import is_url
 from scale.placement import available_cores, visible_gpus
+from scale.storage.objects import is_url
 
 GIB = 2**30
 #: Begins the names of files that are there for a moment, to be looked for from other machines.

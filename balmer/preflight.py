@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from balmer.config import RunConfig
-from balmer.extent import skeleton
+from balmer.planning.extent import skeleton
 
 if TYPE_CHECKING:
     from balmer.folder import State
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 def preflight(config: RunConfig) -> None:
     from aux.checks import check_machine
     from balmer.engines import check_engine
-    from scale.architecture import read_architecture
-    from scale.components import select
-    from scale.corpus import check_window
-    from scale.language_model import choose_device, load_tokenizer
-    from scale.taps import tap_layers
+    from scale.corpus.stage import check_window
+    from scale.model.architecture import read_architecture
+    from scale.model.components import select
+    from scale.model.language_model import choose_device, load_tokenizer
+    from scale.taps.stage import tap_layers
 
     check_engine(config)
     if config.engine == "local":  # otherwise it is the workers' machines that matter
@@ -37,6 +37,6 @@ def preflight(config: RunConfig) -> None:
 def check_workers(config: RunConfig, engine: Engine, to_make: Sequence[State]) -> None:
     """What only a machine of the cluster can tell: whether it has the device that is asked for."""
     if config.engine == "ray" and any("model" in state.stage.settings for state in to_make):
-        from scale.language_model import choose_device
+        from scale.model.language_model import choose_device
 
         engine.ask(choose_device, config.model)

@@ -16,8 +16,8 @@ PLACES = ("model.path", "model.revision", "corpus.path")
 
 def identities(config: RunConfig) -> dict[str, Any]:
     """What the model and the text are, by content."""
-    from scale.corpus import corpus_identity
-    from scale.language_model import model_identity
+    from scale.corpus.stage import corpus_identity
+    from scale.model.language_model import model_identity
 
     return {
         **{f"model.files.{name}": digest for name, digest in model_identity(config.model).items()},

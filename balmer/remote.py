@@ -17,12 +17,12 @@ from balmer.config import RunConfig
 from balmer.folder import HISTORY, PART, PROGRESS, RUN_FILE, RunFolder, run_file
 from balmer.stages import NAMES, Stage
 from scale.errors import UserError
-from scale.lease import KEY as LOCK
-from scale.lease import Lease, held, standing
-from scale.mirror import Mirror, Pointer, alone
-from scale.mirrored import MirroredEngine
-from scale.objects import is_url, side_by_side
-from scale.part import BEGUN, Part, part_of
+from scale.storage.lease import KEY as LOCK
+from scale.storage.lease import Lease, held, standing
+from scale.storage.mirror import Mirror, Pointer, alone
+from scale.storage.mirrored import MirroredEngine
+from scale.storage.objects import is_url, side_by_side
+from scale.storage.part import BEGUN, Part, part_of
 from scale.store import SHARDS, Manifest, publish, write_manifest
 
 if TYPE_CHECKING:

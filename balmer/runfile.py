@@ -20,7 +20,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from balmer.config import RunConfig
 from balmer.folder import RUN_FILE
 from scale.errors import UserError
-from scale.objects import checked_url, is_url, open_objects
+from scale.storage.objects import checked_url, is_url, open_objects
 
 SHORT = {"--address": "--ray.address"}
 

@@ -18,8 +18,8 @@ from balmer.stages import NAMES, STAGES, Stage, stages_of
 from balmer.watching import observers
 from scale.engine import Engine, Workspace
 from scale.errors import UserError
-from scale.objects import LostError
 from scale.progress import Progress
+from scale.storage.objects import LostError
 from scale.store import Manifest, describe_files, remove_unfinished
 from scale.watching import Watch
 

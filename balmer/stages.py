@@ -43,10 +43,12 @@ class Stage:
 
 
 STAGES = (
-    Stage("corpus", "text into contexts", "scale.corpus", ("model", "corpus"), ()),
-    Stage("taps", "what predictions read of a token", "scale.taps", ("model", "sgld", "taps"), ("corpus",), version=3),
-    Stage("draws", "posterior draws of every component", "scale.draws", ("model", "sgld"), ("corpus",), version=3),
-    Stage("chi", "susceptibilities", "scale.chi", ("model", "sgld", "probe"), ("corpus", "draws"), version=4),
+    Stage("corpus", "text into contexts", "scale.corpus.stage", ("model", "corpus"), ()),
+    Stage("taps", "what predictions read of a token", "scale.taps.stage", ("model", "sgld", "taps"),
+          ("corpus",), version=3),
+    Stage("draws", "posterior draws of every component", "scale.draws.stage", ("model", "sgld"), ("corpus",),
+          version=3),
+    Stage("chi", "susceptibilities", "scale.chi.stage", ("model", "sgld", "probe"), ("corpus", "draws"), version=4),
     Stage("aux", "the auxiliary model", "aux.stage", ("aux",), ("chi", "taps"), version=3),
     Stage("upsampled", "prediction over the large corpus", "aux.upsample", ("model", "upsample"),
           ("corpus", "taps", "aux"), version=2),

@@ -29,9 +29,9 @@ from devinterp.optim import SGMCMC
 from benchmarks import ours, peer_devinterp
 from benchmarks.jobs import Job, Outcome, load_model, prepare
 from benchmarks.texts import text_contexts
+from scale.chi.estimate import Moments, assemble, column_correlation
 from scale.config import SGLDConfig
-from scale.estimate import Moments, assemble, column_correlation
-from scale.sgld import Langevin
+from scale.draws.sgld import Langevin
 
 COMPONENTS = ("l0h1", "l2 mlp", "l4h0")
 Data = tuple[np.ndarray, np.ndarray]

@@ -25,7 +25,7 @@ from balmer.runfile import read_run
 from eval.autoencoder import Recipe, features_of, train
 from eval.features import match_features, matched_shares
 from eval.heldout import stream_at
-from scale.corpus import read_rows
+from scale.corpus.stage import read_rows
 from scale.store import read_array, read_table
 
 

@@ -13,16 +13,16 @@ import torch
 from scipy.stats import spearmanr
 
 from benchmarks.estimator_settings import COSTS, Sizes, held, ladder
-from scale.batches import Budget
-from scale.chains import Draws
+from scale.chi.estimate import Parts
+from scale.chi.gradient_probe import source
+from scale.chi.probe import HALVES, Source, trained_losses
+from scale.chi.susceptibilities import Sampled
 from scale.config import ProbeConfig, SGLDConfig
-from scale.estimate import Parts
-from scale.gaussian import TINY
-from scale.gradient_probe import source
-from scale.language_model import LanguageModel
-from scale.probe import HALVES, Source, trained_losses
-from scale.susceptibilities import Sampled
-from scale.tail import Tail
+from scale.draws.chains import Draws
+from scale.draws.gaussian import TINY
+from scale.model.batches import Budget
+from scale.model.language_model import LanguageModel
+from scale.model.tail import Tail
 
 #: Reliability at which costs are compared.
 WANTED = 0.9
@@ -102,7 +102,7 @@ def of_draws(settings: SGLDConfig) -> SGLDConfig:
 
 
 def with_mean(chain: Draws) -> Draws:
-    """The mean of a chain's directions in their place, as `scale.mean_gradient` keeps it."""
+    """The mean of a chain's directions in their place, as `scale.draws.mean_gradient` keeps it."""
     rows = np.asarray(chain.offsets, np.float64)
     pairs = (chain.trace[:, None] * rows).reshape(-1, 2, rows.shape[1]).mean(axis=1) / rows.shape[1] ** 0.5
     mean = pairs.mean(axis=0)

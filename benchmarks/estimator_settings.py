@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from scale.chi.probe import HALVES
 from scale.config import SGLDConfig
-from scale.probe import HALVES
-from scale.tangent import USUAL_THETA
+from scale.draws.tangent import USUAL_THETA
 
 #: Estimators that a change of nβ does not touch: measured once per γ.
 WITHOUT_NBETA = {"gaussian-gradient", "mean-gradient"}

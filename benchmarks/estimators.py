@@ -38,14 +38,14 @@ from benchmarks.estimator_settings import COSTS, WITHOUT_NBETA, Sizes, held, set
 from benchmarks.estimator_table import table
 from benchmarks.jobs import folder_of
 from benchmarks.texts import text_contexts
-from scale.batches import Budget
-from scale.components import Component, all_components, select
+from scale.chi.susceptibilities import Sampled, sample_components
 from scale.config import ModelConfig, SGLDConfig
 from scale.errors import UserError
-from scale.language_model import LanguageModel, load_language_model
+from scale.model.batches import Budget
+from scale.model.components import Component, all_components, select
+from scale.model.language_model import LanguageModel, load_language_model
+from scale.model.variants import size_of
 from scale.store import file_digest
-from scale.susceptibilities import Sampled, sample_components
-from scale.variants import size_of
 
 REFERENCE = "reference"
 #: What an estimator found of a component, or why it found nothing.

@@ -21,7 +21,7 @@ from pathlib import Path
 from benchmarks.jobs import SHAPES, Job, few, shape_of, spread
 from benchmarks.operations import least_seconds, necessary
 from benchmarks.sides import Jobs, Measured, Spread, compare, fresh, repeat, seconds, sides
-from scale.operations import Counts
+from scale.model.operations import Counts
 
 #: Per shape: measured contexts, draws per chain, heads per layer (None: all), whether the unrestricted chain runs.
 PLANS: dict[str, tuple[int, int, int | None, bool]] = {

@@ -22,7 +22,7 @@ from aux.ridge import Ridge, RidgeAccumulator
 from aux.rows import document_hash, validation_rows
 from aux.stage import Measured, fit_basis, read_measured
 from scale.store import read_manifest
-from scale.taps import Taps, read_taps
+from scale.taps.stage import Taps, read_taps
 
 BOOTSTRAP = 1000
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from scale.operations import Shape
+from scale.model.operations import Shape
 
 MEBIBYTE = 2**20
 

@@ -1,7 +1,7 @@
 """The operations that a job cannot do without, and how fast this machine does them.
 
-Counted are matrix products (`scale.operations`): what lies below the component is the same for all draws and is not
-counted. Rates are measured for each kind of product at the job's shapes; necessary operations over rates are the
+Counted are matrix products (`scale.model.operations`): what lies below the component is the same for all draws and is
+not counted. Rates are measured for each kind of product at the job's shapes; necessary operations over rates are the
 seconds that nothing built on these products goes below.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from benchmarks.jobs import Clock, Job, Outcome, shape_of
-from scale.operations import Counts, evaluation, step, times
+from scale.model.operations import Counts, evaluation, step, times
 
 MEASURED_SECONDS = 0.15
 

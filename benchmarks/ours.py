@@ -10,15 +10,15 @@ import numpy as np
 import torch
 
 from benchmarks.jobs import Clock, Job, Outcome
-from scale.batches import Budget
-from scale.components import full, select
+from scale.chi.estimate import Parts
+from scale.chi.probe import Source, probe_component, trained_losses
+from scale.chi.susceptibilities import Sampled, sample_components
 from scale.config import ProbeConfig, SGLDConfig
-from scale.estimate import Parts
-from scale.forward import streams
-from scale.language_model import LanguageModel
-from scale.probe import Source, probe_component, trained_losses
-from scale.susceptibilities import Sampled, sample_components
-from scale.tail import Tail
+from scale.model.batches import Budget
+from scale.model.components import full, select
+from scale.model.forward import streams
+from scale.model.language_model import LanguageModel
+from scale.model.tail import Tail
 
 
 def settings(job: Job) -> SGLDConfig:

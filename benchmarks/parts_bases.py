@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aux.basis import Basis, BasisAccumulator
-from scale.estimate import column_correlation, reliability
+from scale.chi.estimate import column_correlation, reliability
 
 #: The leading directions that subspaces are compared in.
 LEADING = 10

@@ -12,9 +12,9 @@ import polars
 from aux.rows import ShardedRows
 from benchmarks.parts_classes import CLASSES, OTHER, token_classes
 from eval.heldout import sample_documents
-from scale.chi import PARTS
+from scale.chi.estimate import assemble
+from scale.chi.stage import PARTS
 from scale.errors import UserError
-from scale.estimate import assemble
 from scale.store import MANIFEST, Shards, read_array, read_manifest, read_table
 
 NAMES = ("covariance", "shift", "two-chain")

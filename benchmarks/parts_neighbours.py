@@ -17,8 +17,8 @@ from benchmarks.parts_bases import EXPLAINED, fit
 from cluster.neighbours import knn
 from eval.bootstrap import Interval, bootstrap_mean
 from eval.jaccard import jaccard_rows
+from scale.chi.estimate import column_correlation
 from scale.errors import UserError
-from scale.estimate import column_correlation
 
 Metric = Literal["cosine", "euclidean", "whitened", "signal"]
 METRICS: tuple[Metric, ...] = get_args(Metric)

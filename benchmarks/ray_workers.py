@@ -33,9 +33,9 @@ from balmer.runner import Runner, peak_memory
 from balmer.stages import stage_named
 from scale.config import ModelConfig, RayConfig
 from scale.engine import Engine, Item, LocalEngine, Workspace
-from scale.language_model import load_language_model
+from scale.model.language_model import load_language_model
 from scale.progress import Progress, Silent, for_stream
-from scale.ray_engine import RayEngine
+from scale.ray.engine import RayEngine
 from scale.store import describe_files
 
 STAGES = ("taps", "draws", "chi", "upsampled")

@@ -70,14 +70,14 @@ def run(run_file: str, folder: str, scratch: Path) -> None:
 
 def fetch_all(url: str, root: Path) -> None:
     from balmer.stages import NAMES
-    from scale.mirror import Mirror
+    from scale.storage.mirror import Mirror
 
     for name in NAMES:
         Mirror(url, root).fetch_stage(name)
 
 
 def round_of(run_file: str, address: str, number: int) -> dict[str, float]:
-    from scale.objects import open_objects
+    from scale.storage.objects import open_objects
 
     with tempfile.TemporaryDirectory() as place:
         bucket = f"bench-{number}"

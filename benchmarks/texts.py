@@ -8,8 +8,8 @@ import numpy as np
 
 from balmer.demo import MODEL
 from scale.config import ModelConfig
-from scale.language_model import load_tokenizer
-from scale.sources import iterate
+from scale.corpus.sources import iterate
+from scale.model.language_model import load_tokenizer
 
 
 def text_contexts(count: int, length: int) -> np.ndarray:

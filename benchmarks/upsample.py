@@ -31,13 +31,13 @@ from aux.upsample import predict
 from benchmarks.jobs import Clock, Job, folder_of, load_model, shape_of
 from benchmarks.sides import Spread
 from benchmarks.upsample_run import PCS, Text, in_its_own_process
-from scale.batches import Budget
 from scale.config import ModelConfig, TapsConfig
-from scale.forward import residual_stream
-from scale.language_model import LanguageModel
-from scale.operations import Shape, block_forward
-from scale.responses import Direction
-from scale.taps import Taps, load_directions, parts_of, read_taps, tap_layers
+from scale.model.batches import Budget
+from scale.model.forward import residual_stream
+from scale.model.language_model import LanguageModel
+from scale.model.operations import Shape, block_forward
+from scale.taps.responses import Direction
+from scale.taps.stage import Taps, load_directions, parts_of, read_taps, tap_layers
 
 #: Shards whose peaks are compared, and contexts in each.
 SHARDS, CONTEXTS_PER_SHARD = (1, 50), 64

@@ -82,7 +82,7 @@ def stand_in(folder: Path, text: Text) -> dict[str, Path]:
     from benchmarks.jobs import shape_of
     from scale.config import TapsConfig
     from scale.store import Manifest, write_manifest
-    from scale.taps import Taps, tap_layers
+    from scale.taps.stage import Taps, tap_layers
 
     shape, count = shape_of(text.model), TapsConfig().count
     taps, aux = folder / "taps", folder / "aux"
@@ -101,8 +101,8 @@ def carry_out(text: Text) -> dict[str, Any]:
 
     from aux import upsample
     from aux.config import UpsampleConfig
-    from scale import corpus
     from scale.config import CorpusConfig, ModelConfig
+    from scale.corpus import stage as corpus
     from scale.engine import LocalEngine, Workspace
 
     torch.set_num_threads(1)

@@ -16,7 +16,7 @@ from aux.stage import fit_basis, tap_blocks
 from cluster.whitening import Whitening
 from scale.engine import Workspace
 from scale.store import read_manifest, read_table
-from scale.taps import read_taps
+from scale.taps.stage import read_taps
 
 
 def principal_map(components: torch.Tensor, mean: torch.Tensor, inputs: int) -> AuxModel:

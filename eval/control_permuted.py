@@ -16,7 +16,7 @@ import numpy as np
 from aux.config import AuxConfig
 from aux.stage import block_splits
 from aux.stage import make as make_aux
-from scale.chi import PARTS
+from scale.chi.stage import PARTS
 from scale.engine import Workspace
 from scale.store import Shards, read_table, shard_path, write_shard
 

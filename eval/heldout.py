@@ -15,12 +15,12 @@ from aux.config import AuxConfig
 from aux.stage import read_measured
 from eval.inputs import Part, parts_of
 from eval.leakage import Sides
-from scale.batches import memory_explained, remembered_budget
 from scale.config import ModelConfig
-from scale.forward import residual_stream
-from scale.language_model import load_config, load_language_model
+from scale.model.batches import memory_explained, remembered_budget
+from scale.model.forward import residual_stream
+from scale.model.language_model import load_config, load_language_model
 from scale.store import Shards, read_array, read_manifest, read_table
-from scale.taps import read_taps
+from scale.taps.stage import read_taps
 
 
 @dataclass(frozen=True)

@@ -12,16 +12,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from scale.batches import Budget
-from scale.chains import Draws
-from scale.components import Component, full, select
+from scale.chi.estimate import reliability
+from scale.chi.susceptibilities import as_contexts, sample_components
 from scale.config import SGLDConfig
+from scale.draws.chains import Draws
 from scale.errors import UserError
-from scale.estimate import reliability
-from scale.language_model import borrowed
-from scale.susceptibilities import as_contexts, sample_components
-from scale.tail import Tail
-from scale.variants import Stack
+from scale.model.batches import Budget
+from scale.model.components import Component, full, select
+from scale.model.language_model import borrowed
+from scale.model.tail import Tail
+from scale.model.variants import Stack
 
 
 class CovarianceAccumulator:

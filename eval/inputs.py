@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scale.taps import Taps
+from scale.taps.stage import Taps
 
 #: The layer of what belongs to none.
 NO_LAYER = -1
@@ -33,7 +33,7 @@ class Part:
 
 
 def parts_of(taps: Taps, width: int, depth: int) -> list[Part]:
-    """The parts of a row of the taps, in the order in which they lie there (`scale.taps`)."""
+    """The parts of a row of the taps, in the order in which they lie there (`scale.taps.stage`)."""
     kinds = [("activations", layer, width) for layer in taps.layers]
     if taps.gradients:
         kinds += [("gradients", layer, width) for layer in (*taps.layers, depth)]

@@ -16,7 +16,7 @@ from eval.heldout import Heldout, other_layers, read_heldout, sample_documents, 
 from eval.inputs import gather
 from eval.leakage import Comparison
 from scale.config import ModelConfig
-from scale.corpus import context_tokens
+from scale.corpus.stage import context_tokens
 from scale.engine import Item, Workspace, per_worker
 from scale.store import read_array, shard_name, shard_path
 

@@ -19,11 +19,11 @@ import numpy as np
 
 from scale.placement import settler, visible_gpus
 from scale.progress import Progress, Task
-from scale.snapshots import snapshots
+from scale.storage.snapshots import snapshots
 from scale.store import shard_path, unfinished_shard, write_shard
 
 if TYPE_CHECKING:
-    from scale.part import Part
+    from scale.storage.part import Part
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -41,7 +41,7 @@ class Item:
     what it needs where workers hold parts of machines: one that has threads of its own takes all cores.
 
     What a function reads in the folder of the shards, files or folders beside them, ``reads`` names relative to it.
-    Where the run lies on a store, the engine adds the ``part`` of it that the item belongs to (`scale.part`).
+    Where the run lies on a store, the engine adds the ``part`` of it that the item belongs to (`scale.storage.part`).
     """
 
     shard: str

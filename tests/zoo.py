@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from scale.architecture import Architecture
-from scale.slices import Slice
+from scale.model.architecture import Architecture
+from scale.model.slices import Slice
 
 VOCABULARY = 61
 COMMON = {

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
+from scale.corpus.sources import Text, iterate, python_library_tests
 from scale.errors import UserError
-from scale.sources import Text, iterate, python_library_tests
 
 END = "<|endoftext|>"
 VOCABULARY = 3072

@@ -4,7 +4,7 @@ from scipy import stats
 from sklearn.metrics import r2_score
 
 from aux.accuracy import PearsonAccumulator, accuracy, noise_ceiling
-from scale.estimate import spearman_brown
+from scale.chi.estimate import spearman_brown
 
 
 def pairs(rows=400, seed=0):

@@ -15,18 +15,19 @@ from aux.model import AuxModel, AuxShape
 from aux.predictor import Predictor
 from aux.upsample import make, predict, resolved
 from conftest import VOCABULARY, make_model
-from scale import corpus, forward
-from scale.batches import Budget
-from scale.chosen import component_named
-from scale.components import Slots
 from scale.config import CorpusConfig, ModelConfig
+from scale.corpus import stage as corpus
+from scale.draws.chosen import component_named
 from scale.engine import LocalEngine, Workspace
 from scale.errors import UserError
-from scale.language_model import LanguageModel
+from scale.model import forward
+from scale.model.batches import Budget
+from scale.model.components import Slots
+from scale.model.language_model import LanguageModel
 from scale.progress import Silent
-from scale.responses import Direction
 from scale.store import Manifest, Shards, read_array, read_table, write_manifest
-from scale.taps import Taps, tapped
+from scale.taps.responses import Direction
+from scale.taps.stage import Taps, tapped
 
 LAYERS = (1, 2)
 TAPS = Taps(LAYERS)

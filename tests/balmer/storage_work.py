@@ -13,7 +13,7 @@ import numpy as np
 
 import warm
 from scale.engine import Item, do
-from scale.objects import Objects
+from scale.storage.objects import Objects
 
 
 def ending_at(pattern: str, after: bool) -> None:

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from balmer.allocation import gammas, objection, values_of, with_estimator
-from balmer.allocation_page import allocation_section
-from balmer.allocation_words import Allocation, allocation_table, bought_line, lines
-from scale.allocation import Agreement, Candidate, choose, judged, published
+from balmer.calibrating.allocation import gammas, objection, values_of, with_estimator
+from balmer.calibrating.allocation_page import allocation_section
+from balmer.calibrating.allocation_words import Allocation, allocation_table, bought_line, lines
+from scale.calibrate.allocation import Agreement, Candidate, choose, judged, published
+from scale.calibrate.recommend import Outcome, Recommendation
 from scale.config import CalibrateConfig, SGLDConfig
 from scale.costs import Work
-from scale.recommend import Outcome, Recommendation
 
 CONFIG = CalibrateConfig()
 SETTINGS = SGLDConfig(step_size=1e-4, localization=300.0, burn_in=40, steps_between_draws=8)

@@ -18,9 +18,9 @@ from balmer.cli import main
 from balmer.runfile import read_run
 from conftest import make_model
 from runs import write_run_file
-from scale.calibrate import CRITERIA
-from scale.chi import MOST_TILT
-from scale.corpus import split_tokens
+from scale.calibrate.criteria import CRITERIA
+from scale.chi.stage import MOST_TILT
+from scale.corpus.stage import split_tokens
 from scale.costs import METHODS
 
 #: Few and short chains of one small component, three steps and one other γ; limits that so few draws can meet.

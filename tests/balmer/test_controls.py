@@ -14,7 +14,7 @@ from balmer.stages import NAMES
 from eval.control_permuted import permute
 from runs import content, write_run_file
 from scale.config import SGLDConfig
-from scale.draws import read_draws
+from scale.draws.stage import read_draws
 from scale.errors import UserError
 from scale.store import Shards, read_json, read_manifest, read_table
 

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPTNeoXForCausalLM
 import balmer.demo
 from balmer.demo.model_card import identifier_losses, induction, losses, repeated_sequences, unigram_loss
 from balmer.demo.text import END, is_held_out, token_stream
-from scale.sources import Text, iterate
+from scale.corpus.sources import Text, iterate
 
 FOLDER = Path(balmer.demo.__file__).parent / "model"
 

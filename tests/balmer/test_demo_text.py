@@ -11,8 +11,8 @@ import torch
 import balmer.demo.text as demo_text
 from balmer.demo.text import is_held_out, library_tests, load_corpus, prepare, prepared
 from balmer.demo.train import main
+from scale.corpus.sources import Text, iterate, python_library_tests, python_standard_library
 from scale.errors import UserError
-from scale.sources import Text, iterate, python_library_tests, python_standard_library
 
 ROOT = Path(__file__).resolve().parents[2]
 

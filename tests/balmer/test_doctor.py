@@ -7,11 +7,11 @@ import yaml
 
 from balmer import doctor
 from balmer.cli import main
-from balmer.extent import extent_of
-from balmer.needs import disk, draws_bytes
+from balmer.planning.extent import extent_of
+from balmer.planning.needs import disk, draws_bytes
 from balmer.runfile import read_run
 from runs import write_run_file
-from scale.drawfile import DrawFile
+from scale.draws.drawfile import DrawFile
 
 
 def test_the_machine_and_the_libraries_are_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from balmer.edit import edited, number, set_values
+from balmer.calibrating.edit import edited, number, set_values
 from scale.errors import UserError
 
 PATH = Path("run.yaml")

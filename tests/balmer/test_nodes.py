@@ -84,7 +84,7 @@ def test_a_processor_needs_no_faiss_for_gpus(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_the_doctor_asks_every_machine_of_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is asked about the folder, or the one above it while there is no run yet, and for a file that lies there."""
-    engine = pytest.importorskip("scale.ray_engine")
+    engine = pytest.importorskip("scale.ray.engine")
     asked = []
 
     def ask(config: object, function: object, folder: str, mark: str) -> dict[str, NodeFacts]:

@@ -15,17 +15,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from aux.config import Architecture
 from aux.model import AuxModel, AuxShape
-from balmer import needs, planned_work, probes
 from balmer.cli import main
-from balmer.extent import Extent, extent_of
-from balmer.plan import Cluster, Plan, advice, changed, plan
-from balmer.rates import KINDS, Rates, joined, missing, read_rates, written_rates
+from balmer.planning import needs, probes
+from balmer.planning import work as planned_work
+from balmer.planning.extent import Extent, extent_of
+from balmer.planning.plan import Cluster, Plan, advice, changed, plan
+from balmer.planning.rates import KINDS, Rates, joined, missing, read_rates, written_rates
 from balmer.runfile import read_run
 from conftest import MODELS, make_model
 from runs import write_run_file
-from scale.architecture import read_architecture
 from scale.errors import UserError
-from scale.operations import Shape, shape_of_model
+from scale.model.architecture import read_architecture
+from scale.model.operations import Shape, shape_of_model
 from scale.store import read_table
 
 SHAPE = Shape(layers=4, width=64, heads=4, intermediate=256, vocabulary=1000)

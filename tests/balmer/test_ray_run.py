@@ -26,8 +26,8 @@ from runs import content, write_run_file
 from scale.config import ModelConfig, RayConfig
 from scale.engine import Engine, LocalEngine
 from scale.errors import SetAsideError, UserError
-from scale.ray_engine import RayEngine, check_reachable
-from scale.ray_work import Work
+from scale.ray.engine import RayEngine, check_reachable
+from scale.ray.work import Work
 from scale.store import SHARDS, Manifest, read_manifest
 
 #: Layers that no prediction sees are compared on workers that load the model, all others by all cores of a machine.

@@ -71,7 +71,7 @@ def test_balmer_has_every_option(where: str, words: str) -> None:
     known = {f"--{key}" for key in keys_of(RunConfig)}
     known |= {option for action in run_options("balmer run", "", True)._actions for option in action.option_strings}
     if command == "plan":
-        from balmer.plan_options import options as plan_options
+        from balmer.planning.options import options as plan_options
 
         known |= {option for action in plan_options()._actions for option in action.option_strings}
     assert set(options(words)) <= known | set(SHORT), (where, set(options(words)) - known)

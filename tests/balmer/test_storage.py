@@ -16,10 +16,10 @@ from balmer.stages import NAMES
 from runs import content, write_run_file
 from s3server import Server
 from scale.engine import Item
-from scale.lease import held
-from scale.mirror import Mirror
-from scale.objects import Objects, open_objects
-from scale.part import part_of
+from scale.storage.lease import held
+from scale.storage.mirror import Mirror
+from scale.storage.objects import Objects, open_objects
+from scale.storage.part import part_of
 from scale.store import Shards
 
 #: Where the process ends: before or after which write; and on which machine the run goes on.

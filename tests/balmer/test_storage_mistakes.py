@@ -12,8 +12,8 @@ from balmer.cli import main
 from balmer.remote import RemoteFolder, open_folder, scratch
 from balmer.runfile import read_run
 from runs import content, write_run_file
-from scale.lease import KEY, lock_content
-from scale.objects import LostError, Objects, open_objects
+from scale.storage.lease import KEY, lock_content
+from scale.storage.objects import LostError, Objects, open_objects
 
 
 @pytest.fixture

@@ -17,11 +17,11 @@ from benchmarks.estimator_records import Records, read
 from benchmarks.estimator_settings import COSTS, WITHOUT_NBETA, Sizes, held, ladder, settings_of
 from benchmarks.estimator_table import table
 from benchmarks.estimators import REFERENCE, Yardstick, chosen_components, measure, rows
-from scale.batches import Budget
+from scale.chi.susceptibilities import Sampled, sample_components
 from scale.config import ProbeConfig, SGLDConfig
 from scale.errors import UserError
-from scale.language_model import LanguageModel
-from scale.susceptibilities import Sampled, sample_components
+from scale.model.batches import Budget
+from scale.model.language_model import LanguageModel
 
 SIZES = Sizes(measured=3, reference=5)
 OPTIONS = Namespace(

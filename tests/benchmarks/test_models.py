@@ -15,7 +15,7 @@ from balmer.demo.train import Training, run
 from benchmarks.estimators import chosen_components, of_each_kind
 from benchmarks.models import SHAPES, publish
 from scale.config import ModelConfig
-from scale.language_model import load_language_model
+from scale.model.language_model import load_language_model
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import jobs
-from scale.operations import block_forward, evaluation, start, step, times
+from scale.model.operations import block_forward, evaluation, start, step, times
 
 LENGTH, LAYERS, WIDTH = 16, 3, 32
 

@@ -6,8 +6,8 @@ import torch
 
 from eval.heldout import other_layers, sample_documents, stream_at
 from scale.config import ModelConfig
-from scale.forward import residual_stream
-from scale.language_model import load_language_model
+from scale.model.forward import residual_stream
+from scale.model.language_model import load_language_model
 
 
 @pytest.mark.parametrize("batch_tokens", [0, 24])

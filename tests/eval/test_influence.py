@@ -7,14 +7,14 @@ from torch.nn import functional
 
 from conftest import VOCABULARY, make_model
 from eval.influence import CovarianceAccumulator, chain_covariance, context_losses, influence
-from scale.batches import Budget
-from scale.chains import ChainKey, draw_chains
-from scale.components import Slots, select
 from scale.config import SGLDConfig
+from scale.draws.chains import ChainKey, draw_chains
 from scale.errors import UserError
-from scale.language_model import LanguageModel
-from scale.tail import Tail
-from scale.variants import Stack, size_of
+from scale.model.batches import Budget
+from scale.model.components import Slots, select
+from scale.model.language_model import LanguageModel
+from scale.model.tail import Tail
+from scale.model.variants import Stack, size_of
 
 DATA = np.random.default_rng(0).integers(0, VOCABULARY, (5, 14))
 SAMPLER = SGLDConfig(step_size=1e-3, chains=2, burn_in=3, draws=12, steps_between_draws=1, batch_contexts=2)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from eval.inputs import NO_LAYER, gather, parts_of
-from scale.taps import Taps
+from scale.taps.stage import Taps
 
 
 def test_parts_lie_end_to_end_in_the_order_of_the_taps():

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scale.allocation import (
+from scale.calibrate.allocation import (
     Agreement,
     Candidate,
     agreement_of,
@@ -20,9 +20,9 @@ from scale.allocation import (
     published,
     sums_of,
 )
+from scale.chi.estimate import reliability
 from scale.config import CalibrateConfig, SGLDConfig
 from scale.costs import Work, run_cost
-from scale.estimate import reliability
 
 CONFIG = CalibrateConfig()
 WORK = Work(measured=10_000, reference=500, minibatch=400, shares=[1.0, 0.5])

@@ -8,20 +8,20 @@ import pytest
 import torch
 
 from conftest import VOCABULARY, make_model
-from scale.allocation_trial import along_chains, as_in_a_run, columns, short, tried
-from scale.batches import Budget
-from scale.chains import ChainKey, draw_chains, stacks_of
-from scale.components import FULL, full, select
+from scale.calibrate.allocation_trial import along_chains, as_in_a_run, columns, short, tried
+from scale.calibrate.trial import Bench
+from scale.chi.estimate import Moments
+from scale.chi.probe import probe_document
+from scale.chi.susceptibilities import sample_components
 from scale.config import CalibrateConfig, ProbeConfig, SGLDConfig, check_together
 from scale.costs import METHODS, Work
+from scale.draws.chains import ChainKey, draw_chains, stacks_of
 from scale.errors import UserError
-from scale.estimate import Moments
-from scale.language_model import LanguageModel
-from scale.probe import probe_document
+from scale.model.batches import Budget
+from scale.model.components import FULL, full, select
+from scale.model.language_model import LanguageModel
+from scale.model.tail import Tail
 from scale.progress import SilentTask
-from scale.susceptibilities import sample_components
-from scale.tail import Tail
-from scale.trial import Bench
 
 CONFIG = CalibrateConfig(chains=2, allocation_draws=8)
 SETTINGS = SGLDConfig(

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from scale.architecture import read_architecture
 from scale.errors import UserError
+from scale.model.architecture import read_architecture
 from zoo import COMMON, EXPERTS, TOKENS, ZOO, build
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from scale import layouts
-from scale.architecture import Architecture, read_architecture
-from scale.layouts import Order, by_group, by_kind, is_norm
-from scale.slices import Slice, within
+from scale.model import layouts
+from scale.model.architecture import Architecture, read_architecture
+from scale.model.layouts import Order, by_group, by_kind, is_norm
+from scale.model.slices import Slice, within
 from zoo import ZOO, Seen, build, changed, counts, see
 
 LAYER = 1

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from conftest import VOCABULARY, make_model
-from scale.batches import Budget, DoesNotFitError, is_out_of_memory, memory_explained
-from scale.chains import ChainKey, mean_losses
-from scale.components import select
+from scale.draws.chains import ChainKey, mean_losses
 from scale.errors import UserError
-from scale.language_model import LanguageModel
-from scale.tail import Tail
-from scale.variants import Stack, size_of
+from scale.model.batches import Budget, DoesNotFitError, is_out_of_memory, memory_explained
+from scale.model.components import select
+from scale.model.language_model import LanguageModel
+from scale.model.tail import Tail
+from scale.model.variants import Stack, size_of
 
 ROOT = Path(__file__).resolve().parents[2]
 FULL = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to ..."

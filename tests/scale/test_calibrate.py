@@ -7,11 +7,22 @@ import numpy as np
 import pytest
 import torch
 
-from scale.calibrate import CRITERIA, Observed, Trained, agrees, flattens, judge, rises, signal, smooth, step_bias
+from scale.calibrate.criteria import (
+    CRITERIA,
+    Observed,
+    Trained,
+    agrees,
+    flattens,
+    judge,
+    rises,
+    signal,
+    smooth,
+    step_bias,
+)
+from scale.calibrate.traces import autocorrelation_time, drift, gap, largest_jump
+from scale.calibrate.trial import Watch, preconditioner
 from scale.config import CalibrateConfig, SGLDConfig
-from scale.sgld import Langevin
-from scale.traces import autocorrelation_time, drift, gap, largest_jump
-from scale.trial import Watch, preconditioner
+from scale.draws.sgld import Langevin
 
 LIMITS = CalibrateConfig()
 SETTINGS = SGLDConfig(sampler="sgld", step_size=1e-3, nbeta=30.0, localization=300.0)

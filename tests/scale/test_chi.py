@@ -10,17 +10,20 @@ import polars
 import pytest
 
 from conftest import VOCABULARY
-from scale import chi, corpus, draws, pools
-from scale.components import full, select
+from scale.chi import pools
+from scale.chi import stage as chi
+from scale.chi.estimate import reliability
+from scale.chi.probe import probe_document
+from scale.chi.susceptibilities import sample_components
 from scale.config import CorpusConfig, ModelConfig, ProbeConfig, SGLDConfig
+from scale.corpus import stage as corpus
+from scale.draws import stage as draws
 from scale.engine import Engine, Item, LocalEngine, Workspace
 from scale.errors import UserError
-from scale.estimate import reliability
-from scale.language_model import load_language_model
-from scale.probe import probe_document
+from scale.model.components import full, select
+from scale.model.language_model import load_language_model
 from scale.progress import Progress, Silent
 from scale.store import Manifest, Shards, read_manifest, read_table, shard_path, write_manifest
-from scale.susceptibilities import sample_components
 
 from spoiled import spoil  # isort: skip
 

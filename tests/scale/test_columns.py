@@ -11,10 +11,10 @@ from torch.nn import functional
 
 import zoo
 from conftest import MODELS, VOCABULARY, make_model
-from scale.columns import check_columns, columns
 from scale.errors import UserError
-from scale.forward import block_list
-from scale.language_model import LanguageModel
+from scale.model.forward import block_list
+from scale.model.language_model import LanguageModel
+from scale.taps.columns import check_columns, columns
 
 TOKENS = torch.from_numpy(np.random.default_rng(0).integers(0, VOCABULARY, (2, 9)))
 LAYERS = [1, 2]
@@ -100,7 +100,7 @@ def test_no_loss_reaches_another_column_in_any_architecture(name: str) -> None:
 
 
 def test_without_holding_keys_and_values_a_model_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scale.columns.KEYS_AND_VALUES", {})
+    monkeypatch.setattr("scale.taps.columns.KEYS_AND_VALUES", {})
     with pytest.raises(UserError, match=r"set taps\.gradients: false"):
         check_columns(LanguageModel.wrap(make_model("gpt_neox")), TOKENS, LAYERS)
 

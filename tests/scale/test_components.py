@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from conftest import make_model
-from scale.architecture import Architecture, read_architecture
-from scale.components import GROUPS, Component, Slots, all_components, catalogue, full, select
 from scale.errors import UserError
-from scale.layouts import is_norm
-from scale.slices import Slice
+from scale.model.architecture import Architecture, read_architecture
+from scale.model.components import GROUPS, Component, Slots, all_components, catalogue, full, select
+from scale.model.layouts import is_norm
+from scale.model.slices import Slice
 from zoo import ZOO, Seen, build, changed, counts, see
 
 #: Without rotary positions these add the same to all scores of a query, which the softmax takes away again.

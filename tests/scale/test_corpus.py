@@ -8,9 +8,9 @@ import polars
 import pytest
 
 from conftest import VOCABULARY, write_texts
-from scale.collect import choose_starts, cut
 from scale.config import CorpusConfig, ModelConfig
-from scale.corpus import make, read_rows, split_tokens
+from scale.corpus.collect import choose_starts, cut
+from scale.corpus.stage import make, read_rows, split_tokens
 from scale.engine import LocalEngine, Workspace
 from scale.errors import UserError
 from scale.progress import Silent

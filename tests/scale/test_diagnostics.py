@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from scale.diagnostics import chain_statistics, mixing
+from scale.draws.diagnostics import chain_statistics, mixing
 
 RNG = np.random.default_rng(0)
 

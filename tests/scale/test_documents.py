@@ -13,14 +13,14 @@ import polars
 import pytest
 
 from conftest import sentence
-from scale.collect import Collected, collect
 from scale.config import CorpusConfig, ModelConfig
-from scale.corpus import make, read_rows
-from scale.documents import Document, short_documents, tokenized
+from scale.corpus.collect import Collected, collect
+from scale.corpus.documents import Document, short_documents, tokenized
+from scale.corpus.sources import Text
+from scale.corpus.stage import make, read_rows
 from scale.engine import LocalEngine, Workspace
 from scale.errors import UserError
 from scale.progress import Silent
-from scale.sources import Text
 from scale.store import growing_array, read_array, read_table
 
 CONFIG = CorpusConfig(

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from scale.architecture import Slice
-from scale.drawfile import DrawFile, create, slice_name
+from scale.draws.drawfile import DrawFile, create, slice_name
 from scale.errors import UserError
+from scale.model.architecture import Slice
 
 SHAPES = {"a.weight[0:2]": [2, 3], "a.weight[:, 3:4]": [5, 1], "b": [4]}
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from scale.chains import MinibatchGradient
 from scale.config import ModelConfig, SGLDConfig
-from scale.draws import CHECKPOINT, chain_file, sample
+from scale.draws.chains import MinibatchGradient
+from scale.draws.stage import CHECKPOINT, chain_file, sample
 from scale.store import write_array
 
 SETTINGS = SGLDConfig(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from scale.duplicates import Duplicates
+from scale.chi.duplicates import Duplicates
 
 RNG = np.random.default_rng(0)
 TABLE, OTHER = RNG.normal(size=(60, 2, 4)).astype(np.float32), RNG.normal(size=(60, 3)).astype(np.float32)

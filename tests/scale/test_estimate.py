@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from scale.estimate import Moments, assemble, column_correlation, reliability, spearman_brown
+from scale.chi.estimate import Moments, assemble, column_correlation, reliability, spearman_brown
 
 RNG = np.random.default_rng(0)
 PHI, DELTA = 1e6 + RNG.normal(size=30), RNG.normal(size=(30, 7)) * 3 + 5e5

@@ -8,18 +8,18 @@ import torch
 
 import balmer
 from conftest import make_model
-from scale.batches import Budget
-from scale.chains import ChainKey, Draws, in_memory, trained_loss
-from scale.components import Component, full, select
+from scale.chi.gradient_probe import source
+from scale.chi.probe import Source, trained_losses
 from scale.config import ProbeConfig, SGLDConfig
+from scale.draws.chains import ChainKey, Draws, in_memory, trained_loss
+from scale.draws.flow import TangentGroup, lags_of
+from scale.draws.groups import group_of
 from scale.errors import UserError
-from scale.flow import TangentGroup, lags_of
-from scale.gradient_probe import source
-from scale.groups import group_of
-from scale.language_model import LanguageModel
-from scale.probe import Source, trained_losses
-from scale.tail import Tail
-from scale.variants import Stack, size_of
+from scale.model.batches import Budget
+from scale.model.components import Component, full, select
+from scale.model.language_model import LanguageModel
+from scale.model.tail import Tail
+from scale.model.variants import Stack, size_of
 
 GENERATOR = torch.Generator().manual_seed(3)
 REFERENCE = torch.randint(50, (12, 9), generator=GENERATOR)

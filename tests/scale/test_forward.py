@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from scale.batches import Budget
-from scale.forward import StandIn, block_list, residual_stream, streams
-from scale.language_model import LanguageModel
+from scale.model.batches import Budget
+from scale.model.forward import StandIn, block_list, residual_stream, streams
+from scale.model.language_model import LanguageModel
 
 from conftest import MODELS, VOCABULARY, make_model  # isort: skip
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from scale.gaussian import between, derivative, evaluated_at, normal, stratified
+from scale.draws.gaussian import between, derivative, evaluated_at, normal, stratified
 
 SIGMA, SIZE = 0.7, 5
 GENERATOR = np.random.default_rng(3)

@@ -9,18 +9,18 @@ import torch
 
 import balmer
 from conftest import VOCABULARY, make_model
-from scale.batches import Budget
-from scale.chains import ChainKey, in_memory, trained_loss
-from scale.components import Component, full, select
+from scale.chi.gradient_probe import source
+from scale.chi.probe import Source, trained_losses
 from scale.config import ProbeConfig, SGLDConfig
-from scale.directions import DirectionGroup, point
+from scale.draws.chains import ChainKey, in_memory, trained_loss
+from scale.draws.directions import DirectionGroup, point
+from scale.draws.groups import group_of
 from scale.errors import UserError
-from scale.gradient_probe import source
-from scale.groups import group_of
-from scale.language_model import LanguageModel
-from scale.probe import Source, trained_losses
-from scale.tail import Tail
-from scale.variants import Stack, size_of
+from scale.model.batches import Budget
+from scale.model.components import Component, full, select
+from scale.model.language_model import LanguageModel
+from scale.model.tail import Tail
+from scale.model.variants import Stack, size_of
 
 GENERATOR = np.random.default_rng(0)
 TOKENS = torch.from_numpy(GENERATOR.integers(0, VOCABULARY, (3, 16)))

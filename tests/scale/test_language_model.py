@@ -10,7 +10,7 @@ import pytest
 from conftest import make_model, make_tokenizer
 from scale.config import ModelConfig
 from scale.errors import UserError
-from scale.language_model import load_language_model, load_tokenizer, model_identity
+from scale.model.language_model import load_language_model, load_tokenizer, model_identity
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from scale.losses import mean_losses, token_losses
-from scale.unembedding import Unembedding
+from scale.model.losses import mean_losses, token_losses
+from scale.model.unembedding import Unembedding
 
 ROWS, WIDTH, VOCABULARY = 700, 24, 5000  # more than one block of either
 

@@ -10,21 +10,21 @@ from torch.nn.functional import cross_entropy
 
 import balmer
 from conftest import VOCABULARY, make_model
-from scale.batches import Budget
-from scale.chains import ChainKey, in_memory, trained_loss
-from scale.components import Component, full, select
+from scale.chi.gradient_probe import source
+from scale.chi.probe import subset_generator, trained_losses
+from scale.chi.susceptibilities import Susceptibilities
 from scale.config import ProbeConfig, SGLDConfig
-from scale.directions import DirectionGroup
-from scale.gaussian import normal
-from scale.gradient_probe import source
-from scale.groups import group_of
-from scale.language_model import LanguageModel
-from scale.mean_gradient import MeanDirectionGroup, common_share
-from scale.probe import subset_generator, trained_losses
-from scale.susceptibilities import Susceptibilities
-from scale.tail import Tail
-from scale.unembedding import Unembedding
-from scale.variants import Stack, size_of
+from scale.draws.chains import ChainKey, in_memory, trained_loss
+from scale.draws.directions import DirectionGroup
+from scale.draws.gaussian import normal
+from scale.draws.groups import group_of
+from scale.draws.mean_gradient import MeanDirectionGroup, common_share
+from scale.model.batches import Budget
+from scale.model.components import Component, full, select
+from scale.model.language_model import LanguageModel
+from scale.model.tail import Tail
+from scale.model.unembedding import Unembedding
+from scale.model.variants import Stack, size_of
 
 GENERATOR = np.random.default_rng(0)
 TOKENS = torch.from_numpy(GENERATOR.integers(0, VOCABULARY, (3, 16)))

@@ -2,8 +2,8 @@
 
 Tokens of planted classes have losses that are linear in the draw, l_t(w) = f_t · w with f_t a direction of the token's
 class, all of one length, and a little of its own. χ is measured at finitely many draws by the arithmetic of
-`scale.probe` and `scale.estimate`; there is no language model. Without signal (draws about zero, φ unrelated to them)
-the true χ of every token is the same, and all that is measured is error. Chance is 1 in 12.
+`scale.chi.probe` and `scale.chi.estimate`; there is no language model. Without signal (draws about zero, φ unrelated to
+them) the true χ of every token is the same, and all that is measured is error. Chance is 1 in 12.
 """
 
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from scale.components import Component
+from scale.chi.estimate import Estimator, Moments, Parts, assemble
+from scale.chi.probe import HALVES, Pool, subset_generator
 from scale.config import ProbeConfig
-from scale.estimate import Estimator, Moments, Parts, assemble
-from scale.probe import HALVES, Pool, subset_generator
+from scale.model.components import Component
 
 Mode = Literal["per-document", "shared"]
 

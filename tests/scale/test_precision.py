@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from scale import precision
-from scale.precision import bfloat16_speed, native_bfloat16, product_seconds
+from scale.model import precision
+from scale.model.precision import bfloat16_speed, native_bfloat16, product_seconds
 
 CPU = torch.device("cpu")
 

@@ -8,15 +8,15 @@ import torch
 from torch.nn import functional
 
 from conftest import VOCABULARY, make_model
-from scale.batches import Budget
-from scale.chains import ChainKey, Draws, draw_chains, trained_loss
-from scale.components import Component, Slots, full, select
+from scale.chi.estimate import assemble
+from scale.chi.probe import Pool, probe_document
 from scale.config import ProbeConfig, SGLDConfig
-from scale.estimate import assemble
-from scale.language_model import LanguageModel
-from scale.probe import Pool, probe_document
-from scale.tail import Tail
-from scale.variants import Stack
+from scale.draws.chains import ChainKey, Draws, draw_chains, trained_loss
+from scale.model.batches import Budget
+from scale.model.components import Component, Slots, full, select
+from scale.model.language_model import LanguageModel
+from scale.model.tail import Tail
+from scale.model.variants import Stack
 
 GENERATOR = np.random.default_rng(0)
 TOKENS = GENERATOR.integers(0, VOCABULARY, (3, 16))

@@ -13,10 +13,10 @@ from raylets import add_node, raylets
 from scale.config import ModelConfig, RayConfig
 from scale.engine import Item, LocalEngine
 from scale.errors import SetAsideError, UserError
-from scale.language_model import choose_device
+from scale.model.language_model import choose_device
 from scale.progress import Silent
-from scale.ray_engine import RayEngine, on_every_node
-from scale.ray_pool import Node, Part, parts
+from scale.ray.engine import RayEngine, on_every_node
+from scale.ray.pool import Node, Part, parts
 from scale.store import SHARDS, Shards, describe_files, remove_unfinished
 
 

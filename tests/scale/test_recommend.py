@@ -6,9 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from scale.calibrate import CRITERIA, Judgement, Verdict
-from scale.config import CalibrateConfig, SGLDConfig
-from scale.recommend import (
+from scale.calibrate.criteria import CRITERIA, Judgement, Verdict
+from scale.calibrate.recommend import (
     FAILURES,
     REMEDIES,
     Outcome,
@@ -22,6 +21,7 @@ from scale.recommend import (
     steps_between,
     worth_of,
 )
+from scale.config import CalibrateConfig, SGLDConfig
 
 SETTINGS, CONFIG = SGLDConfig(step_size=1e-4, nbeta=30.0, localization=300.0), CalibrateConfig()
 

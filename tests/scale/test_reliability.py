@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from scale.estimate import assemble, reliability
-from scale.reliability import ROWS, PartMoments, PartStatistics
+from scale.chi.estimate import assemble, reliability
+from scale.chi.reliability import ROWS, PartMoments, PartStatistics
 
 RNG = np.random.default_rng(0)
 TOKENS, MEAN_PHI = ROWS + 500, np.array([0.3, 0.002, 2.0])

@@ -11,8 +11,8 @@ import pytest
 
 from scale import lease as module
 from scale.errors import UserError
-from scale.lease import KEY, acquire, held
-from scale.objects import LostError, Objects
+from scale.storage.lease import KEY, acquire, held
+from scale.storage.objects import LostError, Objects
 
 
 def nothing(line: str) -> None:

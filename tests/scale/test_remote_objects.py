@@ -12,7 +12,15 @@ import pytest
 from s3server import Server, serving
 from scale import objects as module
 from scale.errors import UserError
-from scale.objects import LostError, Objects, UnconditionalError, checked_url, open_objects, server_time, side_by_side
+from scale.storage.objects import (
+    LostError,
+    Objects,
+    UnconditionalError,
+    checked_url,
+    open_objects,
+    server_time,
+    side_by_side,
+)
 
 
 def test_what_is_put_is_got_and_listed_by_whole_names(s3_url: str, tmp_path: Path) -> None:

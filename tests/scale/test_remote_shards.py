@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 from scale import part as part_module
-from scale import snapshots
 from scale.engine import Item, LocalEngine, do, is_done
 from scale.errors import UserError
-from scale.mirror import Mirror, Pointer, encoded
-from scale.mirrored import MirroredEngine
-from scale.objects import Objects
-from scale.part import Part, part_of
 from scale.progress import Progress, Silent
+from scale.storage import snapshots
+from scale.storage.mirror import Mirror, Pointer, encoded
+from scale.storage.mirrored import MirroredEngine
+from scale.storage.objects import Objects
+from scale.storage.part import Part, part_of
 from scale.store import Manifest, Shards, describe_files, shard_path, write_array, write_manifest
 
 FIELDS = {"probe.seed": 0}

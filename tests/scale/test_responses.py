@@ -6,16 +6,16 @@ import torch
 
 import zoo
 from conftest import VOCABULARY, make_model
-from scale.batches import Budget
-from scale.chains import ChainKey
-from scale.columns import columns
-from scale.components import select
 from scale.config import SGLDConfig
-from scale.language_model import LanguageModel
-from scale.mean_directions import apart, mean_directions
-from scale.responses import BELOW, Direction, Reach, places, responses
-from scale.tail import Tail
-from scale.variants import Stack, pieces_of, size_of
+from scale.draws.chains import ChainKey
+from scale.model.batches import Budget
+from scale.model.components import select
+from scale.model.language_model import LanguageModel
+from scale.model.tail import Tail
+from scale.model.variants import Stack, pieces_of, size_of
+from scale.taps.columns import columns
+from scale.taps.mean_directions import apart, mean_directions
+from scale.taps.responses import BELOW, Direction, Reach, places, responses
 
 TOKENS = torch.from_numpy(np.random.default_rng(0).integers(0, VOCABULARY, (2, 9)))
 BUDGET = Budget(10_000)
@@ -145,7 +145,7 @@ def test_mean_directions_are_means_of_gradients() -> None:
     component = select(model.model, model.architecture, ["l1 mlp"])[0]
     pool = Tail.at(model, TOKENS, 1)
     ours = mean_directions([ChainKey(component, 0)], pool, settings, BUDGET)[0]
-    from scale.directions import point
+    from scale.draws.directions import point
 
     x = point(component.name, 0, 0, len(ours), settings, "cpu")
     expected = torch.zeros_like(x)

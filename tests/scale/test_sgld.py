@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from scale.config import SGLDConfig
-from scale.sgld import Gradient, Langevin, sample
+from scale.draws.sgld import Gradient, Langevin, sample
 
 CHAINS = 4
 ERRORS = 4.0  # standard errors; one fair test in 16,000 is outside

@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 
 from scale.config import SGLDConfig
-from scale.sgld import Gradient, Langevin, sample
+from scale.draws.sgld import Gradient, Langevin, sample
 
 PARAMETERS = 1003
 CURVATURE = torch.linspace(0.1, 9, PARAMETERS)

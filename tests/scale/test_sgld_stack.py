@@ -12,8 +12,8 @@ from safetensors.torch import load, save
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from scale.config import SGLDConfig
+from scale.draws.sgld import Gradient, Langevin, rows_at_once, sample
 from scale.errors import UserError
-from scale.sgld import Gradient, Langevin, rows_at_once, sample
 
 PARAMETERS = 1003  # neither a multiple of a vector register nor of a page
 SETTINGS = SGLDConfig(step_size=0.01, nbeta=5.0, localization=4.0, burn_in=3, draws=4, steps_between_draws=2)
@@ -97,7 +97,7 @@ def test_chains_moved_by_one_operation(monkeypatch: pytest.MonkeyPatch, sampler:
     """As on an accelerator; to rounding, what one at a time gives. A gradient in their midst is not finite."""
     settings, wrong = settings_for(sampler, nbeta), {1: math.nan}
     singly, _ = run(settings, 3, 1, 4, wrong=wrong)
-    monkeypatch.setattr("scale.sgld.rows_at_once", lambda device, parameters: rows)
+    monkeypatch.setattr("scale.draws.sgld.rows_at_once", lambda device, parameters: rows)
     together, _ = run(settings, 3, 1, 4, wrong=wrong)
     assert torch.allclose(together, singly, atol=1e-5)
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from scale.corpus.sources import ROWS, Text, iterate, python_standard_library, source_identity
 from scale.errors import UserError
-from scale.sources import ROWS, Text, iterate, python_standard_library, source_identity
 
 # Line ends of every sort, quotes, an empty document, other scripts, a NUL: reading has to be exact.
 TEXTS = ["plain\nlines\n", 'quotes " and \\ back', "dos\r\nline", "", "Ελλάδα \U0001f600 \u2028 end", "tab\t\x00nul"]
@@ -229,7 +229,8 @@ def test_the_standard_library_reads_as_the_files_stand() -> None:
 
 
 def test_importing_the_module_is_light() -> None:
-    code = "import sys, scale.sources; print([name for name in ('torch', 'polars', 'datasets') if name in sys.modules])"
+    heavy = ("torch", "polars", "datasets")
+    code = f"import sys, scale.corpus.sources; print([name for name in {heavy} if name in sys.modules])"
     root = Path(__file__).parents[2]
     answer = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from conftest import VOCABULARY, make_model
-from scale.batches import Budget
-from scale.chains import ChainKey, draw_chains, trained_loss
-from scale.components import select
 from scale.config import SGLDConfig
-from scale.language_model import LanguageModel
-from scale.stability import largest_stable_step, too_large, trials
-from scale.tail import Tail
+from scale.draws.chains import ChainKey, draw_chains, trained_loss
+from scale.draws.stability import largest_stable_step, too_large, trials
+from scale.model.batches import Budget
+from scale.model.components import select
+from scale.model.language_model import LanguageModel
+from scale.model.tail import Tail
 
 DATA = torch.from_numpy(np.random.default_rng(0).integers(0, VOCABULARY, (6, 12)))
 WILD = SGLDConfig(sampler="sgld", step_size=2.0, chains=2, burn_in=5, draws=20, batch_contexts=2)

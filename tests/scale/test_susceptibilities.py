@@ -10,13 +10,13 @@ import pytest
 import torch
 
 import balmer
-import scale.chains
+import scale.draws.chains
 from conftest import VOCABULARY, make_model
 from eval.influence import influence
+from scale.chi.susceptibilities import LearningCoefficients, Susceptibilities
 from scale.config import ModelConfig, ProbeConfig, SGLDConfig
 from scale.errors import UserError
-from scale.language_model import choose_device
-from scale.susceptibilities import LearningCoefficients, Susceptibilities
+from scale.model.language_model import choose_device
 
 from spoiled import spoil  # isort: skip
 
@@ -169,7 +169,7 @@ def test_the_model_is_left_as_it_was_found_after_an_exception(name: str, monkeyp
         seen.append(any(module.training for module in tail.language_model.model.modules()))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(scale.chains, "mean_losses", fail)
+    monkeypatch.setattr(scale.draws.chains, "mean_losses", fail)
     with pytest.raises(KeyboardInterrupt):
         CALLS[name](model)
     assert seen == [False]  # in between nothing trains

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from scale.components import Component, Slots, all_components, full
-from scale.forward import block_list
-from scale.language_model import LanguageModel
-from scale.tail import Tail
-from scale.variants import Stack, size_of
+from scale.model.components import Component, Slots, all_components, full
+from scale.model.forward import block_list
+from scale.model.language_model import LanguageModel
+from scale.model.tail import Tail
+from scale.model.variants import Stack, size_of
 
 from conftest import MODELS, VOCABULARY, make_model  # isort: skip
 

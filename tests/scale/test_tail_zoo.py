@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from scale.components import Component, Slots, catalogue, full, select
 from scale.errors import UserError
-from scale.language_model import LanguageModel
-from scale.tail import Tail
-from scale.variants import Stack, size_of
+from scale.model.components import Component, Slots, catalogue, full, select
+from scale.model.language_model import LanguageModel
+from scale.model.tail import Tail
+from scale.model.variants import Stack, size_of
 
 from zoo import VOCABULARY, ZOO, build  # isort: skip
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.integrate import quad
 
-from scale.tangent import Flow, Walkers, lags
+from scale.draws.tangent import Flow, Walkers, lags
 
 Function = Callable[[torch.Tensor], torch.Tensor]
 ROWS = 20_000

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-import scale.taps
+import scale.taps.stage
 from conftest import VOCABULARY, make_model
-from scale.batches import Budget
-from scale.columns import columns
 from scale.errors import UserError
-from scale.language_model import LanguageModel
-from scale.taps import Taps, tap_layers, tapped
+from scale.model.batches import Budget
+from scale.model.language_model import LanguageModel
+from scale.taps.columns import columns
+from scale.taps.stage import Taps, tap_layers, tapped
 
 BUDGET = Budget(1000)
 STREAMS = Taps((1, 2), gradients=False)
@@ -65,7 +65,7 @@ def test_memory_that_runs_out_halves_the_batch(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A device that holds one context of ten tokens."""
-    language_model, plain, sizes = LanguageModel.wrap(make_model("gpt_neox")), scale.taps.residual_stream, []
+    language_model, plain, sizes = LanguageModel.wrap(make_model("gpt_neox")), scale.taps.stage.residual_stream, []
 
     def small(model: LanguageModel, ids: torch.Tensor, layers: list[int]) -> list[torch.Tensor]:
         sizes.append(len(ids))
@@ -74,7 +74,7 @@ def test_memory_that_runs_out_halves_the_batch(
         return plain(model, ids, layers)
 
     expected = tapped(language_model, TOKENS, STREAMS, (), BUDGET)
-    monkeypatch.setattr(scale.taps, "residual_stream", small)
+    monkeypatch.setattr(scale.taps.stage, "residual_stream", small)
     found = tapped(language_model, TOKENS, STREAMS, (), Budget(30))
     assert np.allclose(found, expected, atol=1e-6)
     assert sizes == [3, 1, 1, 1]

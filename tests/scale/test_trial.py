@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from conftest import VOCABULARY, make_model
-from scale.batches import Budget
-from scale.calibrate import Observed
-from scale.chains import ChainKey, draw_chains, stacks_of, trained_loss
-from scale.components import full, select
+from scale.calibrate.criteria import Observed
+from scale.calibrate.trial import Bench, observe, representative, trial_settings
 from scale.config import CalibrateConfig, SGLDConfig
-from scale.language_model import LanguageModel
+from scale.draws.chains import ChainKey, draw_chains, stacks_of, trained_loss
+from scale.model.batches import Budget
+from scale.model.components import full, select
+from scale.model.language_model import LanguageModel
+from scale.model.tail import Tail
 from scale.progress import SilentTask
-from scale.tail import Tail
-from scale.trial import Bench, observe, representative, trial_settings
 
 CONFIG = CalibrateConfig(chains=2, steps=16, steps_between_draws=2)
 SETTINGS = trial_settings(
