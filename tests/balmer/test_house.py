@@ -19,6 +19,9 @@ BELOW = {
     "balmer": {"scale", "aux", "cluster", "eval"},
 }
 
+#: Folders of scale, each of which may import those before it.
+WITHIN = ("model", "corpus", "draws", "chi", "taps", "calibrate")
+
 
 def imports_of(source: str) -> set[str]:
     """Top-level packages a module imports, at any depth of its code."""
@@ -47,6 +50,33 @@ def test_an_arrow_that_runs_back_is_seen() -> None:
     assert arrows_back("scale", "def f():\n    from aux.model import AuxModel") == {"aux"}
     assert arrows_back("cluster", "import aux.model") == {"aux"}
     assert arrows_back("eval", "from cluster.graph import knn_graph") == set()
+
+
+def parts_of_scale(source: str) -> set[str]:
+    """Folders of scale that a module imports when it is run."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            node.body = []
+    modules = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module}
+    modules |= {alias.name for n in ast.walk(tree) if isinstance(n, ast.Import) for alias in n.names}
+    return {parts[1] for m in modules if (parts := m.split("."))[0] == "scale" and len(parts) > 1} & set(WITHIN)
+
+
+def test_within_scale_they_run_one_way_too() -> None:
+    """Each folder imports those before it alone; the files beside them, which all use, none."""
+    back = {}
+    for file in sorted((ROOT / "scale").rglob("*.py")):
+        own = file.relative_to(ROOT / "scale").parts[0]
+        below = set(WITHIN[: WITHIN.index(own)]) if own in WITHIN else set()
+        back[str(file)] = parts_of_scale(file.read_text(encoding="utf-8")) - below - {own}
+    assert {name: found for name, found in back.items() if found} == {}
+    assert all((ROOT / "scale" / name).is_dir() for name in WITHIN)
+
+
+def test_an_arrow_that_runs_back_within_scale_is_seen() -> None:
+    assert parts_of_scale("def f():\n    from scale.chi.stage import make\nimport scale.model.tail") == {"chi", "model"}
+    assert parts_of_scale("from scale.store import x\nif TYPE_CHECKING:\n    from scale.chi import stage") == set()
 
 
 @pytest.mark.parametrize("folder", BELOW)
