@@ -18,7 +18,7 @@ demo: $(VENV)/installed
 	$(BIN)/balmer demo
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile --durations 20
+	$(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder --durations 20
 
 check: lint test
 

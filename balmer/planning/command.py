@@ -25,7 +25,7 @@ def cluster_of(config: RunConfig, given: argparse.Namespace) -> Cluster:
     here = available_cores()
     own = config.workers or default_workers(config.model.device)
     workers = given.workers or given.gpus or (torch.get_num_threads() if own == 1 else own)
-    return Cluster(workers, given.cores or max(workers if given.workers else 0, here))
+    return Cluster(workers, given.cores or max(workers if given.workers else 0, here), given.machines)
 
 
 def measure_here(config: RunConfig, wanted: dict[str, bool] | None, progress: Progress) -> Rates:

@@ -15,6 +15,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=int, metavar="N", help="items at a time, each on a core of its own")
     parser.add_argument("--gpus", type=int, metavar="N", help="items at a time, each on a GPU of its own")
     parser.add_argument("--cores", type=int, metavar="N", help="processor cores in all, for what no GPU does")
+    parser.add_argument("--machines", type=int, default=1, metavar="N", help="machines that these cores are on")
     parser.add_argument(
         "--rates", action="append", default=[], metavar="FILE", help="rates measured elsewhere; what it lacks is "
         "taken from the next file, or measured here"
@@ -26,7 +27,7 @@ def options() -> argparse.ArgumentParser:
 
 
 def check(given: argparse.Namespace) -> None:
-    for name in ("workers", "gpus", "cores"):
+    for name in ("workers", "gpus", "cores", "machines"):
         value = getattr(given, name)
         if value is not None and value < 1:
             raise UserError(f"--{name} must be at least 1, got {value}")

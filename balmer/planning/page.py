@@ -52,10 +52,11 @@ def row(stage: StagePlan, cuda: bool) -> tuple[str, ...]:
 def header(found: Plan) -> list[str]:
     extent, cluster = found.extent, found.cluster
     devices = "GPUs" if extent.device == "cuda" else "workers"
+    machines = f" of {cluster.machines} machines" if cluster.machines > 1 else ""
     lines = [
         f"{extent.parameters:,} parameters, {extent.components} components; {extent.measured_rows:,} tokens measured "
         f"({extent.config.sgld.estimator}), {extent.predicted_rows:,} predicted",
-        f"on {cluster.workers} {devices} and {cluster.cores} processor cores",
+        f"on {cluster.workers} {devices} and {cluster.cores} processor cores{machines}",
     ]
     by_origin: dict[str, list[str]] = {}
     for kind in KINDS:

@@ -23,10 +23,16 @@ class Cluster:
     Args:
         workers: Items done at a time, each on a device of its own: a GPU, or a processor core.
         cores: Processor cores in all, for what no GPU does.
+        machines: What they are on: one process has the cores of one.
     """
 
     workers: int = 1
     cores: int = 1
+    machines: int = 1
+
+    @property
+    def own_cores(self) -> int:
+        return max(1, self.cores // self.machines)
 
 
 @dataclass(frozen=True)
@@ -102,10 +108,12 @@ def seconds_of(amounts: Amounts, rates: Rates) -> dict[str, float]:
 
 
 def planned_stage(work: StageWork, extent: Extent, cluster: Cluster, rates: Rates) -> StagePlan:
-    device, cores, serial = (seconds_of(part, rates) for part in (work.device, work.cores, work.serial))
+    device, cores, machine, serial = (
+        seconds_of(part, rates) for part in (work.device, work.cores, work.machine, work.serial)
+    )
     passed: dict[str, float] = {}
-    shares = ((device, min(cluster.workers, work.items)), (cores, cluster.cores), (serial, 1))
-    for part, among in shares:
+    among_workers = min(cluster.workers, work.items)
+    for part, among in ((device, among_workers), (cores, cluster.cores), (machine, cluster.own_cores), (serial, 1)):
         for kind, seconds in part.items():
             passed[kind] = passed.get(kind, 0.0) + seconds / among
     held = memory(extent)[work.name]
@@ -113,7 +121,7 @@ def planned_stage(work: StageWork, extent: Extent, cluster: Cluster, rates: Rate
         name=work.name,
         seconds=passed,
         device_seconds=sum(device.values()),
-        core_seconds=sum(cores.values()) + sum(serial.values()),
+        core_seconds=sum(cores.values()) + sum(machine.values()) + sum(serial.values()),
         worker_bytes=held.worker,
         driver_bytes=held.driver,
         disk_bytes=disk(extent)[work.name],
@@ -177,7 +185,7 @@ def advice(found: Plan) -> tuple[str, float]:
     if work.items > found.cluster.workers and work.device:
         twice = replace(found.cluster, workers=2 * found.cluster.workers)
         options.append((plan(found.extent, twice, found.rates).seconds, "twice as many workers"))
-    if work.cores:
+    if work.cores or work.machine:
         twice = replace(found.cluster, cores=2 * found.cluster.cores)
         options.append((plan(found.extent, twice, found.rates).seconds, "twice as many processor cores"))
     seconds, words = min(options, default=(found.seconds, ""))
@@ -193,6 +201,7 @@ def as_json(found: Plan) -> dict[str, Any]:
         "predicted_rows": found.extent.predicted_rows,
         "workers": found.cluster.workers,
         "cores": found.cluster.cores,
+        "machines": found.cluster.machines,
         "rates": {kind: {"per_second": rate, "unit": KINDS[kind][0], "from": found.rates.origin(kind)}
                   for kind, rate in found.rates.rates.items()},
         "library_bytes": found.rates.library_bytes,

@@ -35,13 +35,15 @@ class StageWork:
         name: Of the stage.
         device: What items do, each on a device of its own.
         cores: What all processor cores share.
-        serial: What one process does by itself.
+        machine: What one process does with all cores of its machine.
+        serial: What it does with one.
         items: Independent items that ``device`` falls into: no more workers than that have something to do.
     """
 
     name: str
     device: Amounts = field(default_factory=dict)
     cores: Amounts = field(default_factory=dict)
+    machine: Amounts = field(default_factory=dict)
     serial: Amounts = field(default_factory=dict)
     items: int = 1
 
@@ -182,7 +184,7 @@ def of_clusters(extent: Extent, walks_per_point: float) -> StageWork:
     items = -(-points // (1 << 17))
     serial = {"points": float(searches * points)}
     if extent.device == "cuda":
-        return StageWork("clusters", found, walked, serial, items)
+        return StageWork("clusters", found, walked, serial=serial, items=items)
     return StageWork("clusters", cores=added(found, walked), serial=serial)
 
 
@@ -196,13 +198,11 @@ def of_leakage(extent: Extent, walks_per_point: float) -> StageWork:
     walks = SAMPLE_SEARCHES * walks_per_point * sample * walk(extent, sample)
     walks += 2 * config.repeats * clusters * walk(extent, extent.predicted_rows)
     near = {"neighbours": compared}
-    serial = {
-        "points": float((1 + config.repeats) * extent.predicted_rows),
-        "sets": SUPPORTS * clusters * config.permutations,
-    }
+    sets = {"sets": SUPPORTS * clusters * config.permutations}
+    serial = {"points": float((1 + config.repeats) * extent.predicted_rows)}
     if extent.device == "cuda":
-        return StageWork("leakage", near, {"walks": walks}, serial)
-    return StageWork("leakage", cores=added(near, {"walks": walks}), serial=serial)
+        return StageWork("leakage", near, {"walks": walks}, sets, serial)
+    return StageWork("leakage", cores=added(near, {"walks": walks}), machine=sets, serial=serial)
 
 
 def of_report(extent: Extent) -> StageWork:

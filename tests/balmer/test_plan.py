@@ -146,6 +146,19 @@ def test_twice_the_contexts_take_twice_as_long(extent: Extent, estimator: str, r
         assert drawn < stage(once, "taps").device_seconds < 2 * stage(once, "taps").device_seconds
 
 
+def test_what_one_process_does_has_the_cores_of_one_machine(extent: Extent) -> None:
+    """Random sets alone: the rest is shared by all cores, or done with one."""
+    near, apart = (plan(extent, Cluster(1, 12, machines), RATES) for machines in (1, 3))
+    for one, other in zip(near.stages, apart.stages, strict=True):
+        assert one.core_seconds == other.core_seconds
+        assert {k for k in one.seconds if one.seconds[k] != other.seconds[k]} == (
+            {"sets"} if one.name == "leakage" else set()
+        )
+    sets = stage(planned(extent), "leakage").seconds["sets"]
+    assert stage(near, "leakage").seconds["sets"] == pytest.approx(sets / 12)
+    assert stage(apart, "leakage").seconds["sets"] == pytest.approx(sets / 4)
+
+
 def test_two_workers_halve_what_falls_into_items_and_nothing_else(extent: Extent) -> None:
     one, two = planned(extent, 1), plan(extent, Cluster(2, 1), RATES)
     for before, after in zip(one.stages, two.stages, strict=True):

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from scale import lease as module
 from scale.errors import UserError
+from scale.storage import lease as module
 from scale.storage.lease import KEY, acquire, held
 from scale.storage.objects import LostError, Objects
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from s3server import Server, serving
-from scale import objects as module
 from scale.errors import UserError
+from scale.storage import objects as module
 from scale.storage.objects import (
     LostError,
     Objects,

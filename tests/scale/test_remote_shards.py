@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scale import part as part_module
 from scale.engine import Item, LocalEngine, do, is_done
 from scale.errors import UserError
 from scale.progress import Progress, Silent
+from scale.storage import part as part_module
 from scale.storage import snapshots
 from scale.storage.mirror import Mirror, Pointer, encoded
 from scale.storage.mirrored import MirroredEngine

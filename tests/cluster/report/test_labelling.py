@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 
 from balmer.cli import label_run
+from balmer.folder import RunFolder
 from cluster.report.endpoint import KEY, Endpoint
 from cluster.report.inputs import open_inputs
 from cluster.report.labelling import choose_trial, numbers_in, open_corpus, write_label
@@ -100,7 +101,7 @@ def test_the_key_is_sent_and_kept_nowhere(
         (folder / stage).symlink_to(made_run.folders[stage])
     options = argparse.Namespace(label_with=address, label_model="tiny", label_clusters=3, quiet=True)
     monkeypatch.setenv(KEY, Fake.key)
-    table = pl.read_parquet(path := label_run(options, folder))
+    table = pl.read_parquet(path := label_run(options, RunFolder(folder)))
     assert table["text"].to_list() == ["dots"] * 3
     assert set(table["by"]) == {"tiny"}
     assert [one["path"] for one in Fake.asked] == ["/v1/chat/completions"] * 6
@@ -109,7 +110,7 @@ def test_the_key_is_sent_and_kept_nowhere(
     assert Fake.key.encode() not in path.read_bytes()
     monkeypatch.delenv(KEY)
     with pytest.raises(UserError, match=f"answered 401 .*{KEY}") as refused:
-        label_run(options, folder)
+        label_run(options, RunFolder(folder))
     assert Fake.key not in str(refused.value)
 
 
