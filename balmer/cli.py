@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import select
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -324,15 +325,29 @@ def share_cores() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+def reader_is_gone() -> bool:
+    """Whether standard output goes to a program that has ended, as `head` does when it has seen enough."""
+    watch = select.poll()
+    watch.register(sys.stdout, select.POLLOUT)
+    gone = any(event & (select.POLLERR | select.POLLHUP) for _, event in watch.poll(0))
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be written at the exit
+    return gone
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     share_cores()
     try:
-        return dispatch(sys.argv[1:] if arguments is None else arguments)
+        status = dispatch(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
+        return status
     except UserError as error:
         return fail(str(error))
     except SetAsideError as error:
         return fail(str(error), status=1)
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and reader_is_gone():
+            return 1
         line = explain_system(error)
         if line is None:
             raise

@@ -1,6 +1,7 @@
 """The shape of the house: which way imports run, and what the front door offers."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -110,6 +111,16 @@ def test_a_package_of_another_distribution_in_the_way_is_named(tmp_path: Path) -
     assert answer.stderr.strip().endswith(
         f"the package 'cluster' is taken by {tmp_path / 'cluster'}; install Balmer into an environment of its own"
     )
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["doctor"]])
+def test_a_reader_that_has_seen_enough_is_no_mistake(arguments: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "balmer", *arguments]
+    answer = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False)
+    os.close(writing)
+    assert (answer.returncode, answer.stderr) == (1, "")
 
 
 def test_nothing_heavy_is_imported_at_the_door() -> None:
