@@ -147,7 +147,7 @@ def of_aux(extent: Extent) -> StageWork:
     regressions = 3 if config.base == "ridge" else 1
     sums = regressions * (2 * extent.truth_rows * width**2 + EIGENVECTORS * width**3)
     return StageWork(
-        "aux", {"training": steps}, {"regression": float(sums)}, {"training start": 1}, items=config.devices
+        "aux", {"training": steps}, {"regression": float(sums)}, serial={"training start": 1}, items=config.devices
     )
 
 
