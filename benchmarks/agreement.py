@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from devinterp.optim import SGMCMC
 
-from benchmarks import ours, peer_devinterp
+from benchmarks.ground_truth import ours, peer_devinterp
 from benchmarks.jobs import Job, Outcome, load_model, prepare
 from benchmarks.texts import text_contexts
 from scale.chi.estimate import Moments, assemble, column_correlation

@@ -48,7 +48,7 @@ def folder_of(model: str) -> str:
 
 @dataclass(frozen=True)
 class Job:
-    """Settings mean what they mean in `scale.config`; ``peer_loss`` is explained in `benchmarks.peer_devinterp`.
+    """Settings mean what they mean in `scale.config`; ``peer_loss``, in `benchmarks.ground_truth.peer_devinterp`.
 
     ``contexts`` are measured; L is taken on ``reference`` other contexts, which the chains are run on as well.
     """

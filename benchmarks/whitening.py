@@ -19,8 +19,8 @@ import numpy as np
 from aux.basis import Basis
 from aux.config import AuxConfig
 from aux.stage import read_measured
-from benchmarks.parts_inputs import read_run
-from benchmarks.parts_neighbours import Metric, find, same_target
+from benchmarks.parts.inputs import read_run
+from benchmarks.parts.neighbours import Metric, find, same_target
 from cluster.config import ClusterConfig, Scale
 from cluster.search import Clusters, cluster_vectors, in_threads
 from cluster.stage import fitted, transformed

@@ -18,10 +18,10 @@ from typing import Any, Self
 from benchmarks.jobs import MEBIBYTE, Job, load_model, load_tokens, peak_resident, prepare, resident
 
 SIDES = {
-    "ours": "benchmarks.ours",
-    "devinterp": "benchmarks.peer_devinterp",
-    "plain": "benchmarks.plain",
-    "rates": "benchmarks.operations",
+    "ours": "benchmarks.ground_truth.ours",
+    "devinterp": "benchmarks.ground_truth.peer_devinterp",
+    "plain": "benchmarks.ground_truth.plain",
+    "rates": "benchmarks.ground_truth.operations",
 }
 
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from benchmarks.cluster import Ours, take_turns
-from benchmarks.cluster_peers import PEERS
-from benchmarks.cluster_rates import gather
+from benchmarks.cluster.measure import Ours, take_turns
+from benchmarks.cluster.peers import PEERS
+from benchmarks.cluster.rates import gather
 from benchmarks.sides import OURS
 from cluster.pagerank import approximate_pagerank
 from cluster.walkgraph import WalkGraph
@@ -33,7 +33,7 @@ def test_peers_solve_for_the_vector_that_is_pushed(name: str) -> None:
 
 
 def test_every_side_is_timed_at_the_same_seeds() -> None:
-    from benchmarks.cluster import Setting
+    from benchmarks.cluster.measure import Setting
 
     graph = WalkGraph.from_matrix(weighted_club())
     ours, asked = Ours(graph), []

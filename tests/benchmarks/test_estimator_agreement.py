@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from benchmarks.estimator_agreement import LEVEL, agreement, centred, fieller, products, with_others
+from benchmarks.estimators.agreement import LEVEL, agreement, centred, fieller, products, with_others
 
 CONTEXTS, TOKENS, FOUND, REFERENCE = 16, 40, 4, 8
 #: The second signal is the first, and something that the first knows nothing of.

@@ -10,13 +10,13 @@ import pytest
 import torch
 from transformers import GPTNeoXForCausalLM
 
-import benchmarks.estimators as estimators
+import benchmarks.estimators.measure as estimators
 import zoo
-from benchmarks.estimator_measurement import Outcome, Text, of_draws, point, points, repetitions, shortened
-from benchmarks.estimator_records import Records, read
-from benchmarks.estimator_settings import COSTS, WITHOUT_NBETA, Sizes, held, ladder, settings_of
-from benchmarks.estimator_table import table
-from benchmarks.estimators import REFERENCE, Yardstick, chosen_components, measure, rows
+from benchmarks.estimators.measure import REFERENCE, Yardstick, chosen_components, measure, rows
+from benchmarks.estimators.measurement import Outcome, Text, of_draws, point, points, repetitions, shortened
+from benchmarks.estimators.records import Records, read
+from benchmarks.estimators.settings import COSTS, WITHOUT_NBETA, Sizes, held, ladder, settings_of
+from benchmarks.estimators.table import table
 from scale.chi.susceptibilities import Sampled, sample_components
 from scale.config import ProbeConfig, SGLDConfig
 from scale.errors import UserError

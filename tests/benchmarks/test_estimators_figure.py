@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.estimators_figure import (
+from benchmarks.estimators.figure import (
     HIGH,
     LOW,
     STYLES,

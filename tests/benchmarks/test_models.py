@@ -12,7 +12,7 @@ from balmer.demo import MODEL
 from balmer.demo.recipe import Recipe
 from balmer.demo.text import Corpus
 from balmer.demo.train import Training, run
-from benchmarks.estimators import chosen_components, of_each_kind
+from benchmarks.estimators.measure import chosen_components, of_each_kind
 from benchmarks.models import SHAPES, publish
 from scale.config import ModelConfig
 from scale.model.language_model import load_language_model

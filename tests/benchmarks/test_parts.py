@@ -8,12 +8,12 @@ import numpy as np
 import polars
 import pytest
 
-from benchmarks.parts import main
-from benchmarks.parts_bases import fit, levelled, measurement, share_within, shared_variance
-from benchmarks.parts_clusters import agreement, between, chance
-from benchmarks.parts_inputs import NAMES, read_run, terms
-from benchmarks.parts_leakage import coordinates, leakage
-from benchmarks.parts_neighbours import (
+from benchmarks.parts.bases import fit, levelled, measurement, share_within, shared_variance
+from benchmarks.parts.clusters import agreement, between, chance
+from benchmarks.parts.inputs import NAMES, read_run, terms
+from benchmarks.parts.leakage import coordinates, leakage
+from benchmarks.parts.measure import main
+from benchmarks.parts.neighbours import (
     ACROSS,
     K,
     find,

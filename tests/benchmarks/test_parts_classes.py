@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-import benchmarks.parts_classes as parts_classes
-from benchmarks.parts_classes import CLOSING, COPIED, INDENTATION, KEYWORD, NEW, OPENING, OTHER, PROSE, token_classes
+import benchmarks.parts.classes as parts_classes
+from benchmarks.parts.classes import CLOSING, COPIED, INDENTATION, KEYWORD, NEW, OPENING, OTHER, PROSE, token_classes
 
 
 def split(text: str) -> list[str]:

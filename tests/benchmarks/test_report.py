@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from benchmarks.report import build_once, sizes
-from benchmarks.report_tables import Made, make_tables
+from benchmarks.report.measure import build_once, sizes
+from benchmarks.report.tables import Made, make_tables
 
 MADE = Made(30, mean_size=30, vocabulary=400, layers=2, heads=2, pcs=6)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.upsample import PASSES, by_operations, case_of, measure, ratios
-from benchmarks.upsample_run import Text, carry_out
+from benchmarks.upsample.measure import PASSES, by_operations, case_of, measure, ratios
+from benchmarks.upsample.run import Text, carry_out
 from scale.store import Shards, read_table
 
 

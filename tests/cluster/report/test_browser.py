@@ -9,8 +9,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from benchmarks.report_tables import Made, make_tables
-from benchmarks.screenshots import browser_path
+from benchmarks.report.screenshots import browser_path
+from benchmarks.report.tables import Made, make_tables
 from cluster.report.build import build
 from cluster.report.config import ReportConfig
 from scale.store import write_table

@@ -13,7 +13,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from benchmarks.parts_bases import EXPLAINED, fit
+from benchmarks.parts.bases import EXPLAINED, fit
 from cluster.neighbours import knn
 from eval.bootstrap import Interval, bootstrap_mean
 from eval.jaccard import jaccard_rows

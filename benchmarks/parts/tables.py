@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.parts_bases import EXPLAINED
-from benchmarks.parts_inputs import NAMES
-from benchmarks.parts_neighbours import RARE
+from benchmarks.parts.bases import EXPLAINED
+from benchmarks.parts.inputs import NAMES
+from benchmarks.parts.neighbours import RARE
 
 Record = dict[str, Any]
 Rows = Sequence[Sequence[str]]

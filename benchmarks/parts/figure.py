@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.estimators_figure import STYLES, panels
-from benchmarks.parts_inputs import NAMES
+from benchmarks.estimators.figure import STYLES, panels
+from benchmarks.parts.inputs import NAMES
 
 Record = dict[str, Any]
 #: Colour and marker by part.

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aux.moments import row_blocks
-from benchmarks.parts_bases import EXPLAINED, fit
+from benchmarks.parts.bases import EXPLAINED, fit
 from eval.cka import CKA, LinearCKA
 
 

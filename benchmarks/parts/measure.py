@@ -20,15 +20,15 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.estimators_figure import save
-from benchmarks.parts_bases import LEADING, Measurement, levelled, measurement, shared_variance
-from benchmarks.parts_classes import CLASSES
-from benchmarks.parts_clusters import between, labels_of
-from benchmarks.parts_clusters import chance as chance_agreement
-from benchmarks.parts_figure import draw
-from benchmarks.parts_inputs import Measured, read_activations, read_facts, read_run
-from benchmarks.parts_leakage import coordinates, leakage
-from benchmarks.parts_neighbours import (
+from benchmarks.estimators.figure import save
+from benchmarks.parts.bases import LEADING, Measurement, levelled, measurement, shared_variance
+from benchmarks.parts.classes import CLASSES
+from benchmarks.parts.clusters import between, labels_of
+from benchmarks.parts.clusters import chance as chance_agreement
+from benchmarks.parts.figure import draw
+from benchmarks.parts.inputs import Measured, read_activations, read_facts, read_run
+from benchmarks.parts.leakage import coordinates, leakage
+from benchmarks.parts.neighbours import (
     METRICS,
     K,
     Neighbours,
@@ -39,7 +39,7 @@ from benchmarks.parts_neighbours import (
     rare,
     same_target,
 )
-from benchmarks.parts_tables import page
+from benchmarks.parts.tables import page
 from eval.heldout import sample_documents
 from scale.errors import UserError
 from scale.store import write_json

@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from benchmarks.ground_truth.operations import least_seconds, necessary
 from benchmarks.jobs import SHAPES, Job, few, shape_of, spread
-from benchmarks.operations import least_seconds, necessary
 from benchmarks.sides import Jobs, Measured, Spread, compare, fresh, repeat, seconds, sides
 from scale.model.operations import Counts
 

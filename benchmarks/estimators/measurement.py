@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from benchmarks.estimator_settings import COSTS, Sizes, held, ladder
+from benchmarks.estimators.settings import COSTS, Sizes, held, ladder
 from scale.chi.estimate import Parts
 from scale.chi.gradient_probe import source
 from scale.chi.probe import HALVES, Source, trained_losses

@@ -1,6 +1,6 @@
 """Draws what `benchmarks.estimators` has found.
 
-    python -m benchmarks.estimators_figure RESULTS.jsonl [MORE.jsonl] --out docs/images/estimators.svg
+    python -m benchmarks.estimators.figure RESULTS.jsonl [MORE.jsonl] --out docs/images/estimators.svg
         [--gammas 300] [--nbetas 30] [--parts covariance shift]
 
 Two figures, a row of panels for each file and part, a column for each kind of component. Reliability against cost, a
@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from benchmarks.estimator_records import Record, read
+from benchmarks.estimators.records import Record, read
 from scale.errors import UserError
 
 #: Colour and marker of estimators in the order they come in: colours of Okabe and Ito, apart in lightness as well.
@@ -239,7 +239,7 @@ def main() -> None:
     try:
         draw(parser.parse_args())
     except UserError as error:
-        print(f"benchmarks.estimators_figure: {error}", file=sys.stderr)
+        print(f"benchmarks.estimators.figure: {error}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.estimator_measurement import WANTED
-from benchmarks.estimator_records import Record
+from benchmarks.estimators.measurement import WANTED
+from benchmarks.estimators.records import Record
 
 UNTOLD = "-"
 

@@ -9,12 +9,12 @@ sampling included (a backward pass counts as two). Each half holds ``--pool`` ti
 all of them are paid for. Beside it what a reliability of 0.9 would cost, by Spearman and Brown.
 
 Agreement: the slope of long chains on each estimator, and their correlation, corrected for the noise of both
-(`benchmarks.estimator_agreement`), every chain being a repetition. They are SGLD's, plain, unless
+(`benchmarks.estimators.agreement`), every chain being a repetition. They are SGLD's, plain, unless
 ``--reference-estimator`` says otherwise: where plain chains say nothing, those of tangent-gradient, which have the same
 posterior, may. The estimator of the reference's own kind is the control: where its interval is short it must hold 1.
 
 ``--out`` is a file of JSON lines, one for each component of a cell; given again, the command goes on where it stopped.
-`benchmarks.estimators_figure` draws it.
+`benchmarks.estimators.figure` draws it.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.estimator_agreement import FEWEST, Agreement, agreement
-from benchmarks.estimator_measurement import PARTS, Outcome, Text, all_phi, of_draws, points, repetitions
-from benchmarks.estimator_records import Record, Records
-from benchmarks.estimator_settings import COSTS, WITHOUT_NBETA, Sizes, held, settings_of
-from benchmarks.estimator_table import table
+from benchmarks.estimators.agreement import FEWEST, Agreement, agreement
+from benchmarks.estimators.measurement import PARTS, Outcome, Text, all_phi, of_draws, points, repetitions
+from benchmarks.estimators.records import Record, Records
+from benchmarks.estimators.settings import COSTS, WITHOUT_NBETA, Sizes, held, settings_of
+from benchmarks.estimators.table import table
 from benchmarks.jobs import folder_of
 from benchmarks.texts import text_contexts
 from scale.chi.susceptibilities import Sampled, sample_components

@@ -19,7 +19,7 @@ from scale.model.language_model import LanguageModel
 from scale.model.tail import Tail
 from scale.model.variants import Stack, size_of
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 FULL = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to ..."
 
 

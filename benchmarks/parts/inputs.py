@@ -10,7 +10,7 @@ import numpy as np
 import polars
 
 from aux.rows import ShardedRows
-from benchmarks.parts_classes import CLASSES, OTHER, token_classes
+from benchmarks.parts.classes import CLASSES, OTHER, token_classes
 from eval.heldout import sample_documents
 from scale.chi.estimate import assemble
 from scale.chi.stage import PARTS

@@ -231,6 +231,6 @@ def test_the_standard_library_reads_as_the_files_stand() -> None:
 def test_importing_the_module_is_light() -> None:
     heavy = ("torch", "polars", "datasets")
     code = f"import sys, scale.corpus.sources; print([name for name in {heavy} if name in sys.modules])"
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     answer = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"

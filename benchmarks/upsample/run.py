@@ -1,6 +1,6 @@
 """Stages corpus and upsampled from text to coordinates, in a process of their own, and what they took on the way.
 
-    python -m benchmarks.upsample_run '{"folder": "/tmp/bench", "kind": "text", "path": "texts", "tokens": 1000000}'
+    python -m benchmarks.upsample.run '{"folder": "/tmp/bench", "kind": "text", "path": "texts", "tokens": 1000000}'
 
 Prints one line of JSON. The auxiliary model has the demo's shape and weights from a seed: time and memory do not depend
 on what it has learnt.
@@ -144,7 +144,7 @@ def carry_out(text: Text) -> dict[str, Any]:
 
 def in_its_own_process(text: Text) -> dict[str, Any]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    command = [sys.executable, "-m", "benchmarks.upsample_run", json.dumps(asdict(text))]
+    command = [sys.executable, "-m", "benchmarks.upsample.run", json.dumps(asdict(text))]
     output = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
     return dict(json.loads(output.splitlines()[-1]))
 

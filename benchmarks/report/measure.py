@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.jobs import peak_resident
-from benchmarks.report_tables import STAGES, Made, make_tables
-from benchmarks.screenshots import browser_path
+from benchmarks.report.screenshots import browser_path
+from benchmarks.report.tables import STAGES, Made, make_tables
 
 FRAMES = """async () => {
   const { frames } = balmer.map;

@@ -1,6 +1,6 @@
 """Pictures of every view of a report, light and dark, as small WebP files.
 
-    python -m benchmarks.screenshots runs/demo/report docs/images --cluster 3
+    python -m benchmarks.report.screenshots runs/demo/report docs/images --cluster 3
 
 Needs Playwright and a Chromium; the browser on PATH is taken if there is one, else Playwright's own.
 """

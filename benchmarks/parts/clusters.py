@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.parts_bases import EXPLAINED, fit
+from benchmarks.parts.bases import EXPLAINED, fit
 from cluster.search import find_clusters
 from cluster.whitening import whiten
 from eval.agreement import best_matches

@@ -30,7 +30,7 @@ from aux.predictor import Predictor
 from aux.upsample import predict
 from benchmarks.jobs import Clock, Job, folder_of, load_model, shape_of
 from benchmarks.sides import Spread
-from benchmarks.upsample_run import PCS, Text, in_its_own_process
+from benchmarks.upsample.run import PCS, Text, in_its_own_process
 from scale.config import ModelConfig, TapsConfig
 from scale.model.batches import Budget
 from scale.model.forward import residual_stream

@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import sparse
 
-from benchmarks.cluster_peers import PEERS
-from benchmarks.cluster_rates import gather_rate, thread_gain
+from benchmarks.cluster.peers import PEERS
+from benchmarks.cluster.rates import gather_rate, thread_gain
 from benchmarks.sides import OURS, compare
 from cluster.neighbours import knn
 from cluster.pagerank import default_epsilon

@@ -1,0 +1,5 @@
+"""The yardstick of estimators."""
+
+from benchmarks.estimators.measure import main
+
+main()

@@ -1,0 +1,5 @@
+"""Balmer beside devinterp."""
+
+from benchmarks.ground_truth.measure import main
+
+main()

@@ -1,0 +1,5 @@
+"""The report at size."""
+
+from benchmarks.report.measure import main
+
+main()

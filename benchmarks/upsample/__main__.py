@@ -1,0 +1,5 @@
+"""Upsampling beside forward passes."""
+
+from benchmarks.upsample.measure import main
+
+main()
