@@ -5,7 +5,9 @@ Legend: N tokens, C components, B random sets per cluster, G groups of exchangea
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numba
 import numpy as np
@@ -14,11 +16,14 @@ from scipy.stats import false_discovery_control
 
 from eval.config import LeakageConfig
 from scale.errors import UserError
+from scale.placement import available_cores
 
 #: Random sets whose dispersion exceeds the cluster's by no more than rounding count as equal to it.
 ROUNDING = 1e-9
 #: Random sets behind an effect, however soon its p-value is known.
 FEWEST_SETS = 200
+#: Pieces of the work for every core: clusters take unlike times.
+PIECES = 8
 SCHEMA = {"cluster": pl.Int32, "members": pl.Int32, "free": pl.Int32} | dict.fromkeys(
     ("effect", "relative", "p", "p_corrected"), pl.Float64
 )
@@ -80,7 +85,8 @@ def cluster_support(
     flat = np.concatenate([*members, np.empty(0, dtype=np.int64)])
     norms = (first * other).sum(axis=1)
     keys = np.where(free > 0, np.asarray(clusters, dtype=np.int64), -1)
-    tested = _test(first, other, norms, flat, bounds, keys, *pool.arrays(), permutations, exceedances, seed)
+    given = (first, other, norms, flat, bounds, keys, *pool.arrays(), permutations, exceedances, seed)
+    tested = _test(len(keys), given)
     return _table(clusters, sizes, free, tested)
 
 
@@ -188,8 +194,25 @@ def _dispersion(first: np.ndarray, second: np.ndarray, norms: np.ndarray, rows: 
     return sum_norms / size - (sum_first * sum_second).sum() / (size * size)
 
 
-@numba.njit(cache=True, parallel=True)
-def _test(
+def _test(clusters: int, given: tuple[Any, ...]) -> np.ndarray:
+    """What `_test_some` finds of every cluster, (clusters, 4), some clusters on each core at a time.
+
+    Threads of Python's: those of numba would set the number of torch's threads for the rest of the process.
+    """
+    result, cores = np.zeros((clusters, 4)), available_cores()
+    chunk = max(1, clusters // (PIECES * cores))
+
+    def some(begin: int) -> None:
+        arguments = (*given, begin, result[begin : begin + chunk])
+        _test_some(*arguments)
+
+    with ThreadPoolExecutor(cores) as pool:
+        list(pool.map(some, range(0, clusters, chunk)))
+    return result
+
+
+@numba.njit(cache=True, nogil=True)
+def _test_some(
     first: np.ndarray,
     second: np.ndarray,
     norms: np.ndarray,
@@ -202,30 +225,32 @@ def _test(
     permutations: int,
     exceedances: int,
     seed: int,
-) -> np.ndarray:
-    """Dispersion of every cluster, mean and deviation of its matched random sets', and p (clusters, 4).
+    start: int,
+    result: np.ndarray,
+) -> None:
+    """Dispersion of clusters from ``start`` on, mean and deviation of their matched random sets', and p.
 
-    Clusters run in parallel; those with a negative key are left out.
+    Into ``result``, one row for each; those with a negative key are left out.
     """
-    result = np.zeros((len(keys), 4))
-    for index in numba.prange(len(keys)):
+    stamps, stamp = np.zeros(len(norms), dtype=np.int64), 0
+    for place in range(len(result)):
+        index = start + place
         if keys[index] < 0:
             continue
         members = flat[bounds[index] : bounds[index + 1]]
         own = _dispersion(first, second, norms, members)
         wanted = np.sort(group_of[members])
-        stamps = np.zeros(len(norms), dtype=np.int64)
         chosen = np.empty(len(members), dtype=np.int64)
         state, mixed = _next_random(np.uint64(seed))
         state = mixed ^ (np.uint64(keys[index]) * np.uint64(0xD1342543DE82EF95))
         drawn, below, p, total, squares = 0, 0, -1.0, 0.0, 0.0
         while drawn < permutations and (p < 0 or drawn < FEWEST_SETS):
-            begin = 0
+            begin, stamp = 0, stamp + 1
             while begin < len(wanted):
                 group = wanted[begin]
                 end = np.searchsorted(wanted, group, side="right")
                 pool = tokens[starts[group] : starts[group + 1]]
-                state = _draw_distinct(state, pool, end - begin, drawn + 1, stamps, chosen[begin:end])
+                state = _draw_distinct(state, pool, end - begin, stamp, stamps, chosen[begin:end])
                 begin = end
             found = _dispersion(first, second, norms, chosen)
             drawn += 1
@@ -235,7 +260,6 @@ def _test(
             if p < 0 and below == exceedances:
                 p = exceedances / drawn
         mean = total / drawn
-        result[index, 0], result[index, 1] = own, own + mean
-        result[index, 2] = np.sqrt(max(squares / drawn - mean * mean, 0.0))
-        result[index, 3] = p if p >= 0 else (1.0 + below) / (1.0 + permutations)
-    return result
+        result[place, 0], result[place, 1] = own, own + mean
+        result[place, 2] = np.sqrt(max(squares / drawn - mean * mean, 0.0))
+        result[place, 3] = p if p >= 0 else (1.0 + below) / (1.0 + permutations)

@@ -18,7 +18,7 @@ SETTINGS: dict[str, Any] = {
         "pool_contexts": 8, "reference_contexts": 4,
     },
     "probe": {"draws_per_document": 4, "documents_per_shard": 3},
-    "taps": {"count": 2, "contexts_per_shard": 6},
+    "taps": {"count": 2, "direction_draws": 2, "contexts_per_shard": 6},
     "aux": {"epochs": 3, "expansion": 2, "batch_size": 64, "validation_share": 0.3, "bootstrap": 20},
     "upsample": {"contexts_per_shard": 8},
     "cluster": {"k": 8, "null_seeds": 20, "min_size": 10, "expected_false": 20.0, "max_conductance": 0.9},

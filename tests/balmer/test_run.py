@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from balmer.cli import main
@@ -18,7 +19,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory, model_folder: Path, text_
     """The run file of a run that was carried through."""
     place = tmp_path_factory.mktemp("run")
     run_file = write_run_file(place / "tiny.yaml", place / "out", model_folder, text_folder)
+    threads = torch.get_num_threads()
     assert main(["run", str(run_file), "--quiet"]) == 0
+    assert torch.get_num_threads() == threads  # whatever other libraries started threads of their own
     return run_file
 
 

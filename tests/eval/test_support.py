@@ -44,6 +44,17 @@ def test_dispersion_and_null_agree_with_brute_force():
         assert row["p"][0] == pytest.approx(np.mean(np.array(random) <= own), abs=0.03)
 
 
+@pytest.mark.parametrize("cores", [1, 3])
+def test_it_does_not_depend_on_how_many_clusters_are_tested_at_once(cores, monkeypatch):
+    chi, labels = planted()
+    expected = cluster_support(chi, labels, permutations=299)
+    monkeypatch.setattr("eval.support.available_cores", lambda: cores)
+    monkeypatch.setattr("eval.support.PIECES", 1)
+    assert cluster_support(chi, labels, permutations=299).equals(expected)
+    shifted = cluster_support(chi, np.where(labels >= 0, labels + 4, -1), permutations=299)
+    assert not np.array_equal(shifted["p"], expected["p"])  # sets go with a cluster's number
+
+
 def dispersion(chi, rows):
     return np.square(chi[rows] - chi[rows].mean(axis=0)).sum(axis=1).mean()
 
