@@ -108,12 +108,12 @@ warnings.simplefilter("error")
 torch.set_num_threads(1)
 model = make_model("gpt_neox", intermediate_size=4096, num_hidden_layers=2, max_position_embeddings=256)
 contexts = np.random.default_rng(0).integers(0, VOCABULARY, (6, 256))
-sampler = SGLDConfig(step_size=1e-5, chains=2, burn_in=0, draws=3, steps_between_draws=1, batch_contexts=1)
+sampler = SGLDConfig(step_size=1e-5, chains=2, burn_in=0, draws=2, steps_between_draws=1, batch_contexts=1)
 
 def measure(tokens):
     return balmer.susceptibilities(
         model, tokens, ["l0h0", "l1 mlp", "unembed"], reference=tokens, sampler=sampler,
-        probe=ProbeConfig(draws_per_document=6),
+        probe=ProbeConfig(draws_per_document=4),
     )
 
 def within(mebibytes):
