@@ -60,11 +60,9 @@ class LinearCKA:
         if count == 0:
             return self
         part = LinearCKA(*self.widths)
-        blocks = [slice(start, start + ROWS) for start in range(0, count, ROWS)]
-        taken = blocks if rows is None else [rows[block] for block in blocks]
-        origin = np.concatenate([side[taken[0]].mean(axis=0, dtype=np.float64) for side in sides])
-        for block in taken:
-            part._add([side[block] for side in sides], origin)
+        origin = np.concatenate([_block(side, 0, rows).mean(axis=0, dtype=np.float64) for side in sides])
+        for start in range(0, count, ROWS):
+            part._add([_block(side, start, rows) for side in sides], origin)
         total, shift = part.mean, part.mean / part.count
         part.lengths, part.skew = part._about(shift, total)
         part.scatter -= np.outer(total, shift)
@@ -142,6 +140,10 @@ class LinearCKA:
         lengths = self.lengths + mixed + mixed.T + 4 * spread @ shifts.T + n * np.outer(squares, squares)
         skew = self.skew - 2 * spread + np.outer(squares, sums) + np.outer(2 * along - traces - n * squares, shift)
         return lengths, skew
+
+
+def _block(side: np.ndarray, start: int, rows: np.ndarray | None) -> np.ndarray:
+    return side[start : start + ROWS] if rows is None else side.take(rows[start : start + ROWS], axis=0)
 
 
 def _ratio(cross: float, own_x: float, own_y: float) -> float:
