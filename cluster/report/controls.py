@@ -20,7 +20,6 @@ FIGURES = (
     "clusters", "median_size", "largest_size", "clustered_share", "overlap", "told_apart", "supported", "tested", "p",
 )  # fmt: skip
 WORDS = ("name", "without", "verdict", "sentence")
-DIGITS = 3
 
 
 def controls_data(run: Inputs) -> list[dict[str, Any]] | None:
@@ -30,7 +29,7 @@ def controls_data(run: Inputs) -> list[dict[str, Any]] | None:
         return None
     found = table.select(*WORDS, *FIGURES).collect()
     return [
-        {name: row[name] if name in WORDS else rounded(row[name], DIGITS) for name in found.columns}
+        {name: row[name] if name in WORDS else rounded(row[name]) for name in found.columns}
         for row in found.iter_rows(named=True)
     ]
 

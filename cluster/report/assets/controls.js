@@ -8,7 +8,7 @@ balmer.controls = (() => {
     ["Median size", (row) => count(row.median_size)],
     ["Largest", (row) => count(row.largest_size)],
     ["Tokens in them", (row) => percent(row.clustered_share)],
-    ["Overlap", (row) => fixed(row.overlap, 2)],
+    ["Overlap", (row) => (row.verdict === null ? "" : fixed(row.overlap, 2))],
     ["Told apart", (row) => fixed(row.told_apart, 2)],
     ["Supported", (row) => `${count(row.supported)} of ${count(row.tested)}`],
     ["p", (row) => (row.p === null ? "" : short(row.p))],
