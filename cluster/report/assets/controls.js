@@ -24,7 +24,7 @@ balmer.controls = (() => {
 
   function sentence(row) {
     const mark = row.verdict === AS_WELL ? make("span", { class: "sign", "aria-hidden": "true" }, "▲") : null;
-    return [make("dt", {}, row.name), make("dd", { class: row.verdict === AS_WELL ? "as-well" : null }, mark, `Without ${row.without}. ${row.sentence}`)];
+    return [make("dt", {}, row.name), make("dd", { class: row.verdict === AS_WELL ? "as-well" : null }, mark, `Without ${row.without}. ${row.sentence.replace(/e-(?=\d)/g, "e−")}`)];
   }
 
   function save(rows) {
