@@ -71,9 +71,13 @@ def command_run(arguments: Sequence[str]) -> int:
         return show_run_help(options, "--sgld.draws 200")
     known, flags = options.parse_known_args(list(arguments))
     config = read_run(known.target, flags)
-    if known.control:
-        config = control_of(on_this_machine(config, "balmer run --control"), known)
-    return carry_out(config, known)
+    if not known.control:
+        return carry_out(config, known)
+    control = control_of(on_this_machine(config, "balmer run --control"), known)
+    status = carry_out(control, known)
+    if status == 0:
+        lay_control_beside(config, known)
+    return status
 
 
 def control_of(config: RunConfig, options: argparse.Namespace) -> RunConfig:
@@ -91,10 +95,34 @@ def command_controls(arguments: Sequence[str]) -> int:
     parser.add_argument("target", metavar="RUN", help="run folder or run file")
     known, flags = parser.parse_known_args(list(arguments))
 
-    from balmer.comparison import compare
-
-    print("\n".join(compare(on_this_machine(read_run(known.target, flags), "balmer controls"))))
+    print("\n".join(lay_beside(on_this_machine(read_run(known.target, flags), "balmer controls"))))
     return 0
+
+
+def lay_beside(config: RunConfig) -> list[str]:
+    """The finished controls beside the run, also in its report; what they say and where it is to be seen."""
+    from balmer.comparison import compare
+    from balmer.renewal import renew_report
+
+    said = compare(config)
+    if renew_report(config):
+        return [*said, f"Report: {shown(Path(config.folder) / 'report' / 'index.html')}"]
+    return [*said, f"The report does not show it yet: balmer report {shown(config.folder)}"]
+
+
+def lay_control_beside(run: RunConfig, options: argparse.Namespace) -> None:
+    """A control that has been carried through, if there is a finished run that it is a control of."""
+    from balmer.control_state import controls_of, finished
+    from balmer.folder import RunFolder
+
+    place = Path(run.folder)
+    alike = options.control in controls_of(place).alike
+    if alike and finished(place) and not RunFolder(place).at_work():
+        said = lay_beside(run)
+    else:
+        said = [f"Not beside the run yet: balmer controls {shown(place)} when both are finished"]
+    if not options.quiet:
+        print("\n".join(said))
 
 
 def command_demo(arguments: Sequence[str]) -> int:
@@ -138,7 +166,7 @@ def shown(path: str | Path) -> str:
 def print_findings(folder: RunFolder) -> None:
     found = folder.published("report")
     if found is not None:
-        for line in found.facts["headline"]:
+        for line in (*found.facts["headline"], *found.facts.get("controls", ())):
             print(f"  {line}")
         print(f"Report: {shown(folder.fetched('report') / 'index.html')}")
 

@@ -12,8 +12,6 @@ as the run's are linked, not made again: published files never change.
 
 from __future__ import annotations
 
-import os
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,7 @@ from balmer.stages import stages_of
 from scale.costs import METHODS
 from scale.errors import UserError
 from scale.progress import Silent
-from scale.store import Manifest, publish
+from scale.store import Manifest, link_folder, publish
 
 
 def control_folder(folder: str | Path, control: str) -> Path:
@@ -79,19 +77,9 @@ def adopt(run: RunFolder, folder: RunFolder, control: RunConfig, identity: dict[
             valid[stage.name] = own
         elif theirs is not None and theirs.made_from == wanted:
             part = folder.part_path(stage.name)
-            shutil.rmtree(part, ignore_errors=True)
-            shutil.copytree(run.stage_path(stage.name), part, copy_function=link)
+            link_folder(run.stage_path(stage.name), part)
             publish(part, folder.stage_path(stage.name))
             folder.close_part(stage)
             valid[stage.name] = theirs
             linked.append(stage.name)
     return linked
-
-
-def link(source: str, target: str) -> str:
-    """The same file under another name; a copy where file systems cannot do that."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
-    return target

@@ -6,7 +6,7 @@ import fcntl
 import json
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -40,6 +40,7 @@ PROGRESS = "progress.json"
 RUN_FILE = "run.yaml"
 LOCK = "lock"
 PART = ".part"
+INPUT = "input."
 LIBRARIES = ("torch", "transformers", "lightning", "numpy", "scipy", "polars", "numba", "faiss-cpu", "faiss-gpu")
 
 
@@ -68,6 +69,11 @@ class RunFolder:
     def published(self, name: str) -> Manifest | None:
         folder = self.stage_path(name)
         return read_manifest(folder) if (folder / MANIFEST).is_file() else None
+
+    def beside(self, stage: Stage, inputs: Mapping[str, Manifest]) -> dict[str, Manifest]:
+        """What the stage reads that is no stage, where it is there and about the very inputs that the stage has."""
+        found = {name: manifest for name in stage.beside if (manifest := self.published(name)) is not None}
+        return {name: own for name, own in found.items() if is_about(own, inputs)}
 
     def exists(self) -> bool:
         return self.path.is_dir()
@@ -106,7 +112,8 @@ class RunFolder:
             elif waiting:
                 states.append(State(stage, "stale", [f"input.{name} is to be made" for name in waiting], found))
             else:
-                reasons = differences(found.made_from, made_from(stage, config, identity, manifests))
+                inputs = manifests | self.beside(stage, manifests)
+                reasons = differences(found.made_from, made_from(stage, config, identity, inputs))
                 states.append(State(stage, "stale" if reasons else "done", reasons, found))
                 if not reasons:
                     manifests[stage.name] = found
@@ -187,6 +194,12 @@ class RunFolder:
             except BlockingIOError as error:
                 raise UserError(f"folder: another balmer is at work in {self.name}; wait for it or stop it") from error
             yield
+
+
+def is_about(manifest: Manifest, inputs: Mapping[str, Manifest]) -> bool:
+    """Whether what a folder was made from is what the inputs are now."""
+    named = {name.removeprefix(INPUT): digest for name, digest in manifest.made_from.items() if name.startswith(INPUT)}
+    return all(name in inputs and inputs[name].digest == digest for name, digest in named.items())
 
 
 def run_file(config: RunConfig) -> bytes:

@@ -33,7 +33,8 @@ def plain(value: Any) -> Any:
 def made_from(
     stage: Stage, config: RunConfig, identity: Mapping[str, Any], inputs: Mapping[str, Manifest]
 ) -> dict[str, Any]:
-    """Settings, identities and inputs of a stage; ``inputs`` holds the published manifests of what it reads."""
+    """Settings, identities and inputs of a stage; ``inputs`` holds the published manifests of what it reads, also of
+    what is beside the stages."""
     fields: dict[str, Any] = {"stage.version": stage.version}
     if stage.control:
         fields["stage.control"] = stage.control
@@ -41,7 +42,8 @@ def made_from(
         settings = {f"{section}.{key}": plain(value) for key, value in asdict(getattr(config, section)).items()}
         fields |= {key: value for key, value in settings.items() if key not in PLACES}
         fields |= {key: plain(value) for key, value in identity.items() if key.startswith(f"{section}.")}
-    return fields | {f"input.{name}": inputs[name].digest for name in stage.inputs}
+    read = (*stage.inputs, *(name for name in stage.beside if name in inputs))
+    return fields | {f"input.{name}": inputs[name].digest for name in read}
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

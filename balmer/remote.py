@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -68,6 +68,10 @@ class RemoteFolder(RunFolder):
     def published(self, name: str) -> Manifest | None:
         pointer = self.pointer(name)
         return pointer.manifest if pointer else None
+
+    def beside(self, stage: Stage, inputs: Mapping[str, Manifest]) -> dict[str, Manifest]:
+        """Nothing: controls are made of local folders alone."""
+        return {}
 
     def part_path(self, name: str) -> Path:
         return self.parts[name].folder if name in self.parts else super().part_path(name)

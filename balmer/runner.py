@@ -110,12 +110,13 @@ class Runner:
     def make_stage(self, engine: Engine, stage: Stage, identity: dict[str, Any]) -> None:
         self.progress.say(f"{stage.name}: {stage.what}")
         started, worked = time.monotonic(), time.process_time()
-        inputs = {name: self.folder.published(name) for name in stage.inputs}
-        fields = made_from(stage, self.config, identity, {name: found for name, found in inputs.items() if found})
+        inputs = {name: found for name in stage.inputs if (found := self.folder.published(name)) is not None}
+        inputs |= self.folder.beside(stage, inputs)
+        fields = made_from(stage, self.config, identity, inputs)
         part = self.folder.open_part(stage, fields)
         workspace = Workspace(
             folder=part,
-            inputs={name: self.folder.fetched(name) for name in stage.inputs},
+            inputs={name: self.folder.fetched(name) for name in inputs},
             engine=self.folder.engine(stage, engine),
             progress=self.progress,
         )

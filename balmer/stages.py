@@ -27,6 +27,7 @@ class Stage:
         inputs: Earlier stages it reads.
         version: Raised when the code changes what the stage writes, so that old folders are made again.
         control: The control that its maker is for; empty for a run's own.
+        beside: What else it reads if it is there, in folders that are no stages.
     """
 
     name: str
@@ -36,11 +37,15 @@ class Stage:
     inputs: tuple[str, ...]
     version: int = 1
     control: str = ""
+    beside: tuple[str, ...] = ()
 
     def make(self) -> Callable[..., dict[str, Any]]:
         function: Callable[..., dict[str, Any]] = import_module(self.maker).make
         return function
 
+
+#: The run beside its controls (`balmer controls`).
+BESIDE = "controls"
 
 STAGES = (
     Stage("corpus", "text into contexts", "scale.corpus.stage", ("model", "corpus"), ()),
@@ -56,7 +61,8 @@ STAGES = (
     Stage("leakage", "whether to believe them", "eval.stage", ("model", "aux", "cluster", "leakage"),
           ("corpus", "chi", "taps", "aux", "upsampled", "clusters"), version=3),
     Stage("report", "the page to look at", "cluster.report.stage", ("report",),
-          ("corpus", "draws", "chi", "taps", "aux", "upsampled", "clusters", "leakage"), version=3),
+          ("corpus", "draws", "chi", "taps", "aux", "upsampled", "clusters", "leakage"), version=4,
+          beside=(BESIDE,)),
 )  # fmt: skip
 
 #: Makers of the stage `aux` in controls that change nothing before it.

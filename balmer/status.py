@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 
 from balmer.config import RunConfig
+from balmer.control_state import standing
 from balmer.folder import RunFolder, State
 from balmer.provenance import identities
 from balmer.remote import open_folder
+from balmer.stages import BESIDE
 from balmer.watching import said_of
 from scale.errors import UserError
+from scale.storage.objects import is_url
 
 
 def describe(state: State, folder: RunFolder) -> str:
@@ -29,4 +32,8 @@ def print_status(config: RunConfig) -> None:
     for state in folder.states(config, identities(config)):
         print(f"{state.stage.name:<10} {describe(state, folder):<8} {state.stage.what}")
         for reason in state.reasons:
+            print(f"{'':<10}   {reason}")
+    if not is_url(config.folder) and (found := standing(folder.path)):
+        print(f"{BESIDE:<10} {found[0]:<8} the run beside its controls (balmer controls)")
+        for reason in found[1]:
             print(f"{'':<10}   {reason}")

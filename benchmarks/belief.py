@@ -3,7 +3,8 @@
     python -m benchmarks.belief [--tokens 200000] [--layers 4] [--width 512] [--coordinates 64] [--queries 500]
 
 CPU seconds of this process, sides in turns, the median over rounds; bytes held at most beyond the input (tracemalloc,
-which numpy reports to). The plain form is ‖XᵀY‖² / (‖XᵀX‖ ‖YᵀY‖) of centred float32 matrices in numpy.
+which numpy reports to). The plain form is ‖XᵀY‖² / (‖XᵀX‖ ‖YᵀY‖) of centred float32 matrices in numpy. `--queries 0`
+asks for the neighbours of every token, `--rounds 0` for nothing but neighbours.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ import numpy as np
 
 from cluster.neighbours import knn
 from eval.bootstrap import document_groups
-from eval.cka import GroupedCKA, linear_cka
+from eval.cka import linear_cka
 from eval.jaccard import JaccardKNN
+from eval.leakage import PAIRS
+from eval.left_out import left_out
 
 
 def plain_cka(X: np.ndarray, Y: np.ndarray) -> float:
@@ -47,15 +50,12 @@ def held(function: Callable[[], object]) -> float:
 def compared(layers: list[np.ndarray], Y: np.ndarray, rounds: int) -> None:
     groups = document_groups(np.arange(len(Y)) // 500, 20)
 
-    def grouped() -> None:
-        """As the stage has it: truth, prediction, control and both halves at once, 20 groups to be left out."""
-        for X in layers:
-            GroupedCKA([X.shape[1], *[Y.shape[1]] * 5], 20).update([X, Y, Y, Y, Y, Y], groups)
-
+    described = [[X, Y, Y, Y, Y, Y] for X in layers]  # as the stage has it: truth, prediction, control, both halves
     sides: dict[str, Callable[[], object]] = {
-        "plain, float32 in memory": lambda: [plain_cka(X, Y) for X in layers],
+        "plain, one pair": lambda: [plain_cka(X, Y) for X in layers],
         "linear_cka": lambda: [linear_cka(X, Y) for X in layers],
-        "five sides, 20 groups": grouped,
+        "plain, the six pairs": lambda: [plain_cka(own[a], own[b]) for own in described for a, b in PAIRS],
+        "the six pairs, and without each of 20 groups": lambda: [left_out(own, groups, PAIRS) for own in described],
     }
     times: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(rounds):
@@ -68,14 +68,19 @@ def compared(layers: list[np.ndarray], Y: np.ndarray, rounds: int) -> None:
     print(f"\nlinear_cka against the plain form in float64: {gap:.1e} apart")
 
 
-def neighbours(X: np.ndarray, Y: np.ndarray, queries: int, k: int) -> None:
-    rows = np.random.default_rng(0).choice(len(X), queries, replace=False)
+def neighbours(layers: list[np.ndarray], Y: np.ndarray, queries: int, k: int) -> None:
+    """Every layer's neighbours, and once those of the side that all are compared with."""
+    rows = np.random.default_rng(0).choice(len(Y), queries, replace=False) if queries else None
     lists: list[np.ndarray] = []
-    searched = seconds(lambda: lists.extend(knn(side, k, queries=rows, search="exact").neighbours for side in (X, Y)))
-    overlap = seconds(lambda: JaccardKNN(k).update(*lists).result())
+
+    def search() -> None:
+        lists.extend(knn(side, k, queries=rows, search="exact").neighbours for side in (Y, *layers))
+
+    searched = seconds(search)
+    overlap = seconds(lambda: [JaccardKNN(k).update(own, lists[0]).result() for own in lists[1:]])
     print(
-        f"\nJaccard, k {k}, {queries} queries among {len(X)}: search {searched:.2f} CPU s, overlap {overlap:.3f} "
-        f"({100 * overlap / (searched + overlap):.1f} %)"
+        f"\nJaccard, k {k}, {len(lists[0])} queries among {len(Y)}, {len(layers)} layers: search {searched:.2f} CPU s, "
+        f"overlap {overlap:.3f} ({100 * overlap / (searched + overlap):.2f} %)"
     )
 
 
@@ -90,8 +95,9 @@ def main() -> None:
     layers = [one] * known.layers  # as many times the same: nothing is kept from one to the next
     noise = rng.standard_normal((known.tokens, known.coordinates), dtype=np.float32)
     Y = layers[0][:, : known.coordinates] + noise
-    compared(layers, Y, known.rounds)
-    neighbours(layers[0], Y, known.queries, known.k)
+    if known.rounds:
+        compared(layers, Y, known.rounds)
+    neighbours(layers, Y, known.queries, known.k)
 
 
 if __name__ == "__main__":

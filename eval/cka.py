@@ -22,9 +22,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eval.bootstrap import Interval, jackknife_interval
-from eval.config import LeakageConfig
-
 #: Rows that are centred and multiplied at once: what a processor's caches hold.
 ROWS = 2048
 
@@ -55,16 +52,17 @@ class LinearCKA:
         self.lengths = np.zeros((len(widths), len(widths)))
         self.skew = np.zeros((len(widths), total))
 
-    def update(self, *sides: np.ndarray) -> LinearCKA:
-        """Add some rows: X (N, D), Y (N, E), ..."""
+    def update(self, *sides: np.ndarray, rows: np.ndarray | None = None) -> LinearCKA:
+        """Add rows of X (N, D), Y (N, E), ...: all of them, or those whose numbers are given."""
         expected = tuple((len(sides[0]), width) for width in self.widths)
         assert tuple(side.shape for side in sides) == expected, ([side.shape for side in sides], self.widths)
-        if len(sides[0]) == 0:
+        count = len(sides[0]) if rows is None else len(rows)
+        if count == 0:
             return self
         part = LinearCKA(*self.widths)
-        origin = np.concatenate([side[:ROWS].mean(axis=0, dtype=np.float64) for side in sides])
-        for start in range(0, len(sides[0]), ROWS):
-            part._add([side[start : start + ROWS] for side in sides], origin)
+        origin = np.concatenate([_block(side, 0, rows).mean(axis=0, dtype=np.float64) for side in sides])
+        for start in range(0, count, ROWS):
+            part._add([_block(side, start, rows) for side in sides], origin)
         total, shift = part.mean, part.mean / part.count
         part.lengths, part.skew = part._about(shift, total)
         part.scatter -= np.outer(total, shift)
@@ -144,6 +142,10 @@ class LinearCKA:
         return lengths, skew
 
 
+def _block(side: np.ndarray, start: int, rows: np.ndarray | None) -> np.ndarray:
+    return side[start : start + ROWS] if rows is None else side.take(rows[start : start + ROWS], axis=0)
+
+
 def _ratio(cross: float, own_x: float, own_y: float) -> float:
     return cross / (own_x * own_y) ** 0.5 if own_x > 0 and own_y > 0 else 0.0
 
@@ -151,50 +153,3 @@ def _ratio(cross: float, own_x: float, own_y: float) -> float:
 def linear_cka(X: np.ndarray, Y: np.ndarray) -> float:
     """Linear CKA of two descriptions (N, D) and (N, E) of the same N rows."""
     return LinearCKA(X.shape[1], Y.shape[1]).update(X, Y).result().value
-
-
-@dataclass(frozen=True)
-class CKAEstimate:
-    """Linear CKA and its debiased form with jackknife intervals over groups of documents."""
-
-    cka: Interval
-    debiased: Interval
-
-
-class GroupedCKA:
-    """One `LinearCKA` per group of documents, so that each group can be left out in turn."""
-
-    def __init__(self, widths: Sequence[int], groups: int) -> None:
-        self.parts = [LinearCKA(*widths) for _ in range(groups)]
-
-    def update(self, sides: Sequence[np.ndarray], groups: np.ndarray) -> GroupedCKA:
-        """Add some rows of every description, with the group of every row (`eval.bootstrap.document_groups`)."""
-        assert all(len(side) == len(groups) for side in sides), ([side.shape for side in sides], groups.shape)
-        for group in np.unique(groups):
-            rows = groups == group
-            self.parts[group].update(*(side[rows] for side in sides))
-        return self
-
-    def merge(self, other: GroupedCKA) -> GroupedCKA:
-        """Add everything that `other` has seen."""
-        assert len(self.parts) == len(other.parts), (len(self.parts), len(other.parts))
-        for ours, theirs in zip(self.parts, other.parts, strict=True):
-            ours.merge(theirs)
-        return self
-
-    def values(self, pairs: Sequence[tuple[int, int]]) -> np.ndarray:
-        """CKA and debiased CKA of pairs of descriptions (1 + G, pairs, 2): of all rows, then without each group."""
-        whole = LinearCKA(*self.parts[0].widths)
-        for part in self.parts:
-            whole.merge(part)
-        found = np.empty((1 + len(self.parts), len(pairs), 2))
-        for row, rest in enumerate([None, *self.parts]):
-            sums = whole if rest is None else whole.without(rest)
-            results = [sums.result(*pair) for pair in pairs]
-            found[row] = [(cka.value, cka.debiased) for cka in results]
-        return found
-
-    def result(self, one: int = 0, other: int = 1, *, level: float = LeakageConfig.level) -> CKAEstimate:
-        """CKA of two descriptions over all rows, with intervals from leaving out each group."""
-        found = self.values([(one, other)])[:, 0]
-        return CKAEstimate(*(jackknife_interval(form[0], form[1:], level=level) for form in found.T))

@@ -17,7 +17,7 @@ from scipy import sparse
 from scale.errors import UserError
 
 #: Shares of a feature's largest activation above which it counts as on; the best one is taken for every cluster.
-THRESHOLDS = (0.0, 0.25, 0.5)
+THRESHOLDS = (0.0, 0.25, 0.5, 0.75)
 #: F1 from which a cluster counts as matched, strict to lax.
 MATCHED = (0.7, 0.5, 0.3)
 SCHEMA = {"cluster": pl.Int32, "size": pl.Int64, "feature": pl.Int64} | dict.fromkeys(

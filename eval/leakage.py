@@ -19,9 +19,9 @@ import numpy as np
 
 from cluster.neighbours import knn
 from eval.bootstrap import Interval, bootstrap_mean, document_groups, jackknife_interval
-from eval.cka import GroupedCKA
 from eval.config import LeakageConfig
 from eval.jaccard import JaccardKNN, permute_rows
+from eval.left_out import left_out
 
 #: Descriptions laid beside one another: a part of the inputs, then the sides.
 PART, TRUTH, PREDICTION, PERMUTED, FIRST, SECOND = range(6)
@@ -80,9 +80,7 @@ class Comparison:
         ]
 
     def cka(self, values: np.ndarray) -> dict[tuple[str, str], Interval]:
-        described = [values, *self.described]
-        sums = GroupedCKA([side.shape[1] for side in described], int(self.groups.max()) + 1)
-        plain, debiased = np.moveaxis(sums.update(described, self.groups).values(PAIRS), 2, 0)
+        plain, debiased = np.moveaxis(left_out([values, *self.described], self.groups, PAIRS), 2, 0)
         figures = {("cka", name): plain[:, i] for i, name in enumerate(NAMES)}
         figures["cka", GAP] = plain[:, PREDICTION - 1] - plain[:, TRUTH - 1]
         figures |= {("debiased cka", name): debiased[:, i] for i, name in enumerate(NAMES)}

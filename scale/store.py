@@ -288,6 +288,21 @@ def read_manifest(folder: Path) -> Manifest:
         raise UserError(f"{path}: not a manifest ({error}); delete {folder} and run again") from error
 
 
+def link_folder(source: Path, target: Path) -> None:
+    """A published folder under another name, in place of what is there: its files never change."""
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(source, target, copy_function=link)
+
+
+def link(source: str, target: str) -> str:
+    """The same file under another name; a copy where file systems cannot do that."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+    return target
+
+
 def publish(part: Path, final: Path) -> None:
     """Swap a finished ``.part`` folder in; the stage it replaces is moved aside first and then removed."""
     old = final.with_name(final.name + ".old")

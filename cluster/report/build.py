@@ -8,6 +8,7 @@ from cluster.report.chunks import ChunkWriter, write_script
 from cluster.report.comparison import compare
 from cluster.report.config import ReportConfig
 from cluster.report.contexts import write_contexts
+from cluster.report.controls import CONTROLS, write_controls
 from cluster.report.extras import read_stability, read_written
 from cluster.report.figures import figure_data
 from cluster.report.folds import count_folds
@@ -39,7 +40,8 @@ def build(inputs: Mapping[str, Path], folder: Path, config: ReportConfig) -> dic
     """Write index.html, assets/ and data/ into `folder`, and return the facts of the report with its headline.
 
     `inputs` maps stage names to their published folders: corpus, upsampled and clusters must be there; chi, aux and
-    leakage may be missing, and the report then says that they were not measured.
+    leakage may be missing, and the report then says that they were not measured. `controls` is there where
+    controls were laid beside the run.
     """
     run = open_inputs(inputs)
     vocabulary = read_vocabulary(run)
@@ -65,7 +67,7 @@ def build(inputs: Mapping[str, Path], folder: Path, config: ReportConfig) -> dic
         "directory": directory,
     }
     write_script(folder, "overview", overview, limit)
-    return _facts(overview, headline(found, named))
+    return _facts(overview, headline(found, named)) | {CONTROLS: write_controls(folder, run, limit)}
 
 
 def _open_tables(run: Inputs, vocabulary: Vocabulary, config: ReportConfig) -> Tables:
@@ -163,5 +165,5 @@ def _facts(overview: dict[str, Any], lines: list[str]) -> dict[str, Any]:
         "leakage": overview["leakage"]["status"],
         "supported": overview["support"]["supported"],
         "tested": overview["support"]["tested"],
-        "data_files": sum(len(first) for first in overview["directory"].values()) + 3,
+        "data_files": sum(len(first) for first in overview["directory"].values()) + 4,
     }

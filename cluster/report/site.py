@@ -16,6 +16,7 @@ ASSETS = (
     "figures.js",
     "rows.js",
     "catalogue.js",
+    "controls.js",
     "overview.js",
     "points.js",
     "mapview.js",

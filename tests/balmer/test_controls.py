@@ -1,5 +1,7 @@
 """Controls of a run: their own folders, what they share with the run, and where they differ from it."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,9 @@ import pytest
 
 from aux.model import AuxModel
 from balmer.cli import main
+from balmer.comparison import compare
 from balmer.config import RunConfig
+from balmer.control_state import Found, controls_of, standing
 from balmer.controls import controlled
 from balmer.stages import NAMES
 from eval.control_permuted import permute
@@ -16,7 +20,7 @@ from runs import content, write_run_file
 from scale.config import SGLDConfig
 from scale.draws.stage import read_draws
 from scale.errors import UserError
-from scale.store import Shards, read_json, read_manifest, read_table
+from scale.store import Shards, read_json, read_manifest, read_table, write_manifest
 
 GRADIENTS = [
     "--sgld.estimator", "gaussian-gradient", "--aux.estimator", "covariance", "--sgld.localization", "1000",
@@ -109,13 +113,79 @@ def test_gaussian_directions_have_the_lengths_and_nothing_else(run: Path) -> Non
 
 def test_the_comparison_is_written_and_said(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["controls", str(run)]) == 0
-    said = capsys.readouterr().out
+    *said, place = capsys.readouterr().out.strip().splitlines()
+    assert place.startswith("Report: ")
     table = pl.read_parquet(run / "controls" / "controls.parquet")
     assert table["name"].to_list() == ["run", "permuted", "activations"]  # what is finished
     assert table.filter(pl.col("name") == "run")["p"][0] is None
-    for name in ("permuted", "activations"):
-        assert f"Control {name}: " in said
-    assert read_json(run / "controls" / "summary.json")["sentences"] == said.strip().splitlines()
+    assert [line.split(": ")[0] for line in said] == ["The run", "Control permuted", "Control activations"]
+    assert read_json(run / "controls" / "summary.json")["sentences"] == said
+
+
+def test_the_report_takes_controls_over_and_nothing_is_stale(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A finished control is on the page without another command; the report made anew is the same, byte for byte."""
+    page = (run / "report" / "data" / "controls.js").read_text(encoding="ascii")
+    assert page.count('"sentence":"') == 2
+    assert '"sentence":null' in page
+    facts = read_manifest(run / "report").facts
+    assert [line.split(":")[0] for line in facts["controls"]] == ["Control permuted", "Control activations"]
+    before = content(run)
+    assert main(["status", str(run)]) == 0
+    said = capsys.readouterr().out
+    assert [line.split()[:2] for line in said.splitlines()[1:]] == [[name, "done"] for name in (*NAMES, "controls")]
+    assert main(["report", str(run), "--quiet"]) == 0
+    assert content(run) == before
+
+
+def test_a_table_of_other_clusters_is_not_shown(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither one of clusters that the run no longer has, nor one that was taken away."""
+    kept = tmp_path / "controls"
+    shutil.copytree(run / "controls", kept)
+    try:
+        change(run / "controls", "input.clusters", "another")
+        assert main(["status", str(run)]) == 0
+        assert ("report", "stale") in stages_said(said := capsys.readouterr().out)
+        assert "input.controls: " in said
+        assert ("controls", "stale") in stages_said(said)
+        assert main(["run", str(run), "--quiet"]) == 0
+        assert (run / "report" / "data" / "controls.js").read_text() == 'balmer.register("controls",null);\n'
+    finally:
+        shutil.rmtree(run / "controls")
+        shutil.copytree(kept, run / "controls")
+    assert main(["controls", str(run)]) == 0
+    capsys.readouterr()
+    assert main(["status", str(run)]) == 0
+    assert ("report", "done") in stages_said(capsys.readouterr().out)
+
+
+def stages_said(said: str) -> set[tuple[str, ...]]:
+    return {tuple(line.split()[:2]) for line in said.splitlines()}
+
+
+def change(folder: Path, field: str, value: object) -> None:
+    manifest = read_manifest(folder)
+    write_manifest(folder, replace(manifest, made_from=manifest.made_from | {field: value}))
+
+
+def test_a_control_that_is_made_otherwise_is_left_out(run: Path, tmp_path: Path) -> None:
+    place = tmp_path / "out"
+    for name in ("", "-permuted", "-activations"):
+        shutil.copytree(run.with_name(f"out{name}"), tmp_path / f"out{name}")
+    assert standing(place) == ("done", [])
+    change(beside(place, "permuted") / "leakage", "leakage.k", 11)
+    assert controls_of(place) == Found(
+        {"activations": beside(place, "activations")}, {"permuted": ["leakage: leakage.k: 10 -> 11"]}
+    )
+    status, reasons = standing(place) or ("", [])
+    assert status == "stale"
+    assert reasons[-1] == "permuted is left out: leakage: leakage.k: 10 -> 11"
+    said = compare(RunConfig(folder=str(place)))
+    assert said[-1].startswith("Control permuted is left out: leakage: leakage.k: 10 -> 11; balmer run")
+    assert pl.read_parquet(place / "controls" / "controls.parquet")["name"].to_list() == ["run", "activations"]
+    assert standing(place) == ("done", ["permuted is left out: leakage: leakage.k: 10 -> 11"])
+    change(beside(place, "activations") / "clusters", "cluster.k", 9)
+    with pytest.raises(UserError, match=r"left out: leakage: leakage.k: 10 -> 11; balmer run .* --control permuted"):
+        compare(RunConfig(folder=str(place)))
 
 
 def test_controls_that_cannot_be_are_refused() -> None:

@@ -1,8 +1,11 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from eval.bootstrap import document_groups
-from eval.cka import GroupedCKA, LinearCKA, linear_cka
+from eval.cka import ROWS, LinearCKA, linear_cka
+from eval.left_out import cka_estimate, left_out
 
 
 def related(rows=90, seed=0):
@@ -102,16 +105,36 @@ def test_constant_side_gives_zero():
     assert linear_cka(X, np.ones((90, 3))) == 0.0
 
 
-def test_grouped_value_is_the_plain_value_and_order_does_not_matter():
+def test_the_estimate_is_of_the_plain_value_and_order_does_not_matter():
     X, Y = related(200)
     groups = document_groups(np.repeat(np.arange(40), 5), 8)
-    one = GroupedCKA((12, 7), 8).update((X, Y), groups).result()
-    first, second = GroupedCKA((12, 7), 8), GroupedCKA((12, 7), 8)
-    first.update((X[120:], Y[120:]), groups[120:])
-    two = second.update((X[:120], Y[:120]), groups[:120]).merge(first).result()
+    one = cka_estimate(X, Y, groups)
+    order = np.random.default_rng(7).permutation(200)
+    two = cka_estimate(X[order], Y[order], groups[order])
     assert one.cka.value == pytest.approx(linear_cka(X, Y), abs=1e-12)
+    assert one.cka.low < one.cka.value < one.cka.high
     assert two.cka.low == pytest.approx(one.cka.low, abs=1e-10)
     assert two.debiased.high == pytest.approx(one.debiased.high, abs=1e-10)
+
+
+def test_rows_by_number_are_those_rows_by_themselves():
+    X, Y = related(2 * ROWS + 100)
+    rows = np.random.default_rng(9).permutation(len(X))[: ROWS + 50]
+    by_number, themselves = LinearCKA(12, 7).update(X, Y, rows=rows), LinearCKA(12, 7).update(X[rows], Y[rows])
+    assert by_number.count == len(rows)
+    np.testing.assert_array_equal(by_number.scatter, themselves.scatter)
+    assert LinearCKA(12, 7).update(X, Y, rows=rows[:0]).count == 0
+
+
+def test_memory_does_not_grow_with_the_number_of_groups():
+    X, Y = (np.random.default_rng(10).normal(size=(2000, width)) for width in (200, 10))
+    peaks = []
+    for groups in (2, 40):
+        tracemalloc.start()
+        left_out([X, Y], np.arange(2000) % groups, [(0, 1)])
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 2 * 8 * 210**2
 
 
 def test_interval_covers_the_population_value():
@@ -120,7 +143,7 @@ def test_interval_covers_the_population_value():
     covered = 0
     for seed in range(100):
         X, Y, documents = documents_sample(np.random.default_rng([6, seed]), mixing, 100)
-        interval = GroupedCKA((4, 3), 20).update((X, Y), document_groups(documents, 20)).result().debiased
+        interval = cka_estimate(X, Y, document_groups(documents, 20)).debiased
         covered += interval.low <= half <= interval.high
     assert 85 <= covered <= 100
 
@@ -155,7 +178,7 @@ def test_single_precision_far_from_zero_over_many_blocks():
 def test_groups_left_out_equal_the_rest_by_itself():
     X, Y = related(200)
     groups = document_groups(np.repeat(np.arange(40), 5), 4)
-    values = GroupedCKA((12, 7), 4).update((X, Y), groups).values([(0, 1), (1, 0)])
+    values = left_out([X, Y], groups, [(0, 1), (1, 0)])
     assert values.shape == (5, 2, 2)
     np.testing.assert_allclose(values[:, 0], values[:, 1])
     for group in range(4):

@@ -195,6 +195,7 @@ balmer.overview = (() => {
 
   async function show(main, data) {
     balmer.text.know(data.words);
+    const controls = await balmer.load("controls");
     main.replaceChildren(
       make("h1", {}, data.run.model ? `Clusters of ${data.run.model}` : "Clusters of a language model"),
       keys(data),
@@ -205,6 +206,7 @@ balmer.overview = (() => {
           make("section", { "aria-labelledby": "begin" }, make("h2", { id: "begin" }, "Where to begin"),
             make("p", { class: "soft" }, "The tightest clusters, one for each leading token."), starters(data.starters))),
         make("section", { "aria-labelledby": "run" }, make("h2", { id: "run" }, "The run"), facts(data))),
+      balmer.controls.section(controls),
       make("section", { "aria-labelledby": "figures" }, make("h2", { id: "figures" }, "Figures"), make("div", { class: "figures" })));
     const figures = await balmer.load("figures");
     main.querySelector(".figures")?.append(
