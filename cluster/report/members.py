@@ -8,6 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cluster.report.background import Background, BackgroundCounter
+from cluster.report.groups import bounds, cut
 from cluster.report.inputs import Inputs, Sources
 from cluster.report.statistics import Shared, log_odds
 
@@ -84,6 +85,6 @@ def _shared(members: pl.DataFrame, column: str, everywhere: NDArray[np.int64], r
     items = counted[column].to_numpy().astype(np.int64)
     counts = counted["count"].to_numpy()
     odds, _ = log_odds(counts, counted["size"].to_numpy(), everywhere[items], rows)
-    edges = np.flatnonzero(np.diff(counted["cluster"].to_numpy())) + 1
-    parts = (np.split(values, edges) for values in (items, counts, odds))
+    ends = bounds(counted["cluster"].to_numpy())
+    parts = (cut(values, ends) for values in (items, counts, odds))
     return [Shared(item, count, odd, len(item)) for item, count, odd in zip(*parts, strict=True)]
