@@ -155,7 +155,12 @@ def write_clusters(folder: Path, rows: pl.DataFrame, labels: np.ndarray, rng: np
     drawn = {"size": rng.integers(20, 2000, 1000).astype(np.int32), "conductance": rng.uniform(0.7, 0.97, 1000)}
     write_table(place / "null.parquet", pl.DataFrame(drawn))
     write_table(place / "sweeps.parquet", pl.DataFrame({"seed_row": np.arange(1000), **drawn, "accepted": False}))
-    facts = {"clusters": len(clusters), "clustered_share": float((labels >= 0).mean()), "max_conductance": 0.6}
+    facts = {
+        "clusters": len(clusters),
+        "members": len(members),
+        "clustered_share": float((labels >= 0).mean()),
+        "max_conductance": 0.6,
+    }
     finish(
         folder, "clusters", {**facts, "expected_false": 0.4, "recall": 0.97, "epsilon": 1e-6, "alpha": 0.001, "k": 45}
     )

@@ -12,12 +12,19 @@ from cluster.report.groups import bounds, cut
 from cluster.report.inputs import Inputs, Sources
 from cluster.report.statistics import Shared, log_odds
 
+# Clusters and members that are worked on together: what is kept of them meanwhile is small beside one block of rows.
+CLUSTERS = 2000
+MEMBERS = 200_000
+
 
 def cluster_ranges(clusters: NDArray[np.int64], sizes: NDArray[np.int64], block_rows: int) -> Iterator[tuple[int, int]]:
-    """First and last cluster id of runs of clusters with at most `block_rows` members (or one larger cluster)."""
-    start, held = 0, 0
+    """First and last cluster id of runs of clusters with at most `block_rows` members (or one larger cluster).
+
+    No run has more than `CLUSTERS` clusters or `MEMBERS` members either.
+    """
+    start, held, most = 0, 0, min(block_rows, MEMBERS)
     for i, size in enumerate(sizes):
-        if i > start and held + size > block_rows:
+        if i > start and (held + size > most or i - start == CLUSTERS):
             yield int(clusters[start]), int(clusters[i - 1])
             start, held = i, 0
         held += int(size)

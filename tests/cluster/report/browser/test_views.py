@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,29 +10,12 @@ import polars as pl
 import pytest
 
 from benchmarks.report_tables import Made, make_tables
-from benchmarks.screenshots import browser_path
 from cluster.report.build import build
 from cluster.report.config import ReportConfig
 from scale.store import write_table
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-
-SETTLED = "body[data-shown]:not(:has([data-waiting]))"
 LONG = "x" * 10_000
 CLUSTERS = 200
-#: Also as root, in a container with little shared memory, and without a look outside.
-FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking"]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        try:
-            opened = playwright.chromium.launch(executable_path=browser_path(), args=FLAGS)
-        except sync_api.Error as error:
-            pytest.skip(f"no browser starts here: {str(error).splitlines()[0]}")
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
@@ -56,33 +39,6 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     stages = make_tables(folder / "run", Made(CLUSTERS, mean_size=26, vocabulary=3000))
     build(stages, folder / "report", ReportConfig(nearest=4, random=4, edge=2, compare=str(folder / "run")))
     return folder / "report"
-
-
-@pytest.fixture
-def visit(browser: Any) -> Iterator[Callable[..., Any]]:
-    """Open a view. At the end nothing may have gone wrong in it, and nothing may have left the folder."""
-    said: list[str] = []
-    asked: list[str] = []
-    contexts = []
-
-    def go(report: Path, view: str, **options: Any) -> Any:
-        context = browser.new_context(viewport={"width": 1200, "height": 800}, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(60_000)
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(f"file://{report}/index.html#{view}")
-        page.wait_for_selector(SETTLED)
-        return page
-
-    yield go
-    for context in contexts:
-        context.close()
-    assert said == []
-    assert asked
-    assert all(url.startswith(("file://", "blob:", "data:")) for url in asked)
 
 
 def saved(page: Any, name: str) -> str:
@@ -259,32 +215,25 @@ def test_hostile_text_is_shown_and_does_nothing(hostile: tuple[Any, Path], visit
 
 
 def test_it_is_read_on_a_phone_in_the_dark_and_on_paper(large: Path, visit: Callable[..., Any]) -> None:
-    options = {"color_scheme": "dark", "device_scale_factor": 2}
-    page = visit(large, "cluster-3", **options)
-    page.set_viewport_size({"width": 390, "height": 800})
-    for view in ("overview", "map", "clusters", "cluster-3", "token"):
-        page.goto(page.url.split("#")[0] + f"#{view}")
-        page.wait_for_selector(f"body[data-shown='#{view}']")
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390, view
-    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    page.get_by_role("button", name="Colours: auto. Change").click()
-    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != dark
-    page.emulate_media(media="print")
-    assert page.locator("header.bar").is_hidden()
-
-
-def test_every_control_has_a_name(large: Path, visit: Callable[..., Any]) -> None:
+    """Every view keeps to the width of a phone, and every control has a name."""
     nameless = """() => {
       const controls = "button, a[href], input, select, [role=application], [role=img], [role=table]";
       const name = (one) => one.getAttribute("aria-label") || one.textContent.trim();
       const found = [...document.querySelectorAll(controls)];
       return found.filter((one) => !name(one)).map((one) => one.outerHTML.slice(0, 80));
     }"""
-    page = visit(large, "overview")
-    for view in ("overview", "map", "clusters", "cluster-0", "token", "compare"):
+    page = visit(large, "cluster-3", color_scheme="dark", device_scale_factor=2)
+    page.set_viewport_size({"width": 390, "height": 800})
+    for view in ("overview", "map", "clusters", "cluster-3", "token", "compare"):
         page.goto(page.url.split("#")[0] + f"#{view}")
         page.wait_for_selector(f"body[data-shown='#{view}']")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, view
         assert page.evaluate(nameless) == [], view
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.get_by_role("button", name="Colours: auto. Change").click()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != dark
+    page.emulate_media(media="print")
+    assert page.locator("header.bar").is_hidden()
 
 
 def test_without_its_data_the_page_says_what_to_do(large: Path, browser: Any, tmp_path: Path) -> None:
