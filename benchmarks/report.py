@@ -176,7 +176,7 @@ def main() -> None:
     parser.add_argument("--build", type=Path, nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.build:
-        print(json.dumps(build_once(*given.build, given.map_steps)))
+        print(json.dumps(build_once(given.build[0], given.build[1], given.map_steps)))
         return
     for clusters, size in product(given.clusters, given.mean_size):
         print(json.dumps(measure(Made(clusters, size, given.smallest), given.folder, given)), flush=True)

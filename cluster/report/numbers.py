@@ -33,7 +33,11 @@ def rounded_array(values: NDArray[Any], digits: int = 4) -> list[Any]:
         return values.tolist()
     found = significant(values, digits)
     missing = ~np.isfinite(found)
-    return np.where(missing, None, found.astype(object)).tolist() if missing.any() else found.tolist()
+    if not missing.any():
+        return found.tolist()
+    mixed = found.astype(object)
+    mixed[missing] = None
+    return mixed.tolist()
 
 
 def significant(values: NDArray[Any], digits: int = 4) -> NDArray[np.float64]:
