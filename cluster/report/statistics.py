@@ -1,6 +1,7 @@
 """What a cluster's members share, as numbers. Arrays in, arrays out."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -64,8 +65,7 @@ def choose_shown(size: int, nearest: int, random: int, edge: int, rng: np.random
     )
 
 
-@dataclass(frozen=True)
-class Shared:
+class Shared(NamedTuple):
     """The most frequent items of a cluster with their counts and log-odds, and how many distinct items there are."""
 
     items: NDArray[np.int64]
@@ -102,7 +102,7 @@ def describe(size: int, targets: Shared, preceding: Shared, sources: Shared) -> 
 
 def _distinctive(size: int, shared: Shared, most: int) -> list[int]:
     """The fewest of the `most` most frequent distinctive items that together reach `LABEL_SHARE`, or none."""
-    chosen = np.flatnonzero(shared.log_odds >= LABEL_LOG_ODDS)[:most]
+    chosen = (shared.log_odds >= LABEL_LOG_ODDS).nonzero()[0][:most]
     enough, share = _fewest(shared.counts[chosen].tolist(), size, LABEL_SHARE)
     return shared.items[chosen[:enough]].tolist() if share >= LABEL_SHARE else []
 
