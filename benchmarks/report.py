@@ -49,7 +49,9 @@ FRAMES = """async () => {
 
 
 class Anonymous(threading.Thread):
-    """Looks, ten times a second, at how much of this process's memory is its own and no page of a file."""
+    """Looks, ten times a second, at how much of this process's memory is its own and no page of a file (on Linux)."""
+
+    STATUS = Path("/proc/self/status")
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -57,14 +59,14 @@ class Anonymous(threading.Thread):
         self._done = threading.Event()
 
     def run(self) -> None:
-        while not self._done.wait(0.1):
-            status = Path("/proc/self/status").read_text()
-            self.most = max(self.most, int(re.findall(r"RssAnon:\s+(\d+)", status)[0]) / 1024)
+        while self.STATUS.exists() and not self._done.wait(0.1):
+            self.most = max(self.most, int(re.findall(r"RssAnon:\s+(\d+)", self.STATUS.read_text())[0]) / 1024)
 
-    def stop(self) -> float:
+    def stop(self) -> int | None:
+        """MiB at most, or None where it could not be seen."""
         self._done.set()
         self.join()
-        return self.most
+        return round(self.most) or None
 
 
 def build_once(folder: Path, report: Path, steps: int) -> dict[str, Any]:
@@ -77,7 +79,7 @@ def build_once(folder: Path, report: Path, steps: int) -> dict[str, Any]:
     started = time.perf_counter()
     build({stage: folder / stage for stage in STAGES}, report, ReportConfig(map_steps=steps))
     seconds = {"build_s": round(time.perf_counter() - started, 1), "cpu_s": round(time.process_time(), 1)}
-    return {**seconds, "peak_mib": round(peak_resident()), "own_mib": round(watch.stop())}
+    return {**seconds, "peak_mib": round(peak_resident()), "own_mib": watch.stop()}
 
 
 def sizes(report: Path) -> dict[str, Any]:
