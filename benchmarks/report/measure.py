@@ -1,9 +1,11 @@
 """The report at 1,000, 10,000 and 57,000 clusters: to build it, its sizes, and how long a reader waits.
 
     python -m benchmarks.report --clusters 1000 10000 57000 --folder /tmp/made
+    python -m benchmarks.report --clusters 57000 --mean-size 20 60 180 --smallest 10 --build-only
 
-Tables are made from a seed, without a model. Times are those of one Chromium without a GPU, reading from the file
-system; what is timed is what a reader waits for, from the request to the picture.
+Tables are made from a seed, without a model. Memory is that of the building process: at most at once, and what of it
+was not pages of mapped files, which the system takes back when it wants to. Times are those of one Chromium without a
+GPU, reading from the file system; what is timed is what a reader waits for, from the request to the picture.
 """
 
 from __future__ import annotations
@@ -14,13 +16,18 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
+from itertools import product
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from benchmarks.jobs import peak_resident
 from benchmarks.report.screenshots import browser_path
 from benchmarks.report.tables import STAGES, Made, make_tables
+from scale.store import read_manifest
 
 FRAMES = """async () => {
   const { frames } = balmer.map;
@@ -41,15 +48,38 @@ FRAMES = """async () => {
 }"""
 
 
-def build_once(folder: Path, report: Path) -> dict[str, Any]:
+class Anonymous(threading.Thread):
+    """Looks, ten times a second, at how much of this process's memory is its own and no page of a file (on Linux)."""
+
+    STATUS = Path("/proc/self/status")
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.most = 0.0
+        self._done = threading.Event()
+
+    def run(self) -> None:
+        while self.STATUS.exists() and not self._done.wait(0.1):
+            self.most = max(self.most, int(re.findall(r"RssAnon:\s+(\d+)", self.STATUS.read_text())[0]) / 1024)
+
+    def stop(self) -> int | None:
+        """MiB at most, or None where it could not be seen."""
+        self._done.set()
+        self.join()
+        return round(self.most) or None
+
+
+def build_once(folder: Path, report: Path, steps: int) -> dict[str, Any]:
     """Build in this process; seconds and peak memory."""
     from cluster.report.build import build
     from cluster.report.config import ReportConfig
 
+    watch = Anonymous()
+    watch.start()
     started = time.perf_counter()
-    build({stage: folder / stage for stage in STAGES}, report, ReportConfig())
+    build({stage: folder / stage for stage in STAGES}, report, ReportConfig(map_steps=steps))
     seconds = {"build_s": round(time.perf_counter() - started, 1), "cpu_s": round(time.process_time(), 1)}
-    return {**seconds, "peak_mib": round(peak_resident())}
+    return {**seconds, "peak_mib": round(peak_resident()), "own_mib": watch.stop()}
 
 
 def sizes(report: Path) -> dict[str, Any]:
@@ -117,16 +147,20 @@ def searched(page: Any, field: str, query: str, typing_ms: int) -> int:
     return taken
 
 
-def measure(clusters: int, folder: Path, keep: bool) -> dict[str, Any]:
-    """One size, built in a process of its own so that its memory is its own."""
-    run, report = folder / f"run-{clusters}", folder / f"report-{clusters}"
+def measure(made: Made, folder: Path, given: argparse.Namespace) -> dict[str, Any]:
+    """One size, made and built in processes of their own so that the memory of each is its own."""
+    run, report = (folder / f"{name}-{made.clusters}-{made.mean_size}" for name in ("run", "report"))
     if not run.exists():
-        make_tables(run, Made(clusters))
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            pool.submit(make_tables, run, made).result()
     shutil.rmtree(report, ignore_errors=True)
-    command = [sys.executable, "-m", "benchmarks.report", "--build", str(run), str(report)]
-    built = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    found = {"clusters": clusters, **built, **sizes(report), **waits(report)}
-    if not keep:
+    command = [sys.executable, "-m", "benchmarks.report", "--map-steps", str(given.map_steps)]
+    called = subprocess.run([*command, "--build", str(run), str(report)], capture_output=True, text=True, check=True)
+    members = read_manifest(run / "clusters").facts["members"]
+    found = {"clusters": made.clusters, "members": members, **json.loads(called.stdout), **sizes(report)}
+    if not given.build_only:
+        found |= waits(report)
+    if not given.keep:
         shutil.rmtree(run)
         shutil.rmtree(report)
     return found
@@ -135,15 +169,19 @@ def measure(clusters: int, folder: Path, keep: bool) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clusters", type=int, nargs="+", default=[1000, 10_000, 57_000])
+    parser.add_argument("--mean-size", type=int, nargs="+", default=[50], help="members of a cluster")
+    parser.add_argument("--smallest", type=int, default=20, help="members of the smallest cluster")
+    parser.add_argument("--map-steps", type=int, default=500)
+    parser.add_argument("--build-only", action="store_true", help="open no browser")
     parser.add_argument("--folder", type=Path, default=Path("report-bench"))
     parser.add_argument("--keep", action="store_true", help="leave tables and reports where they are")
     parser.add_argument("--build", type=Path, nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.build:
-        print(json.dumps(build_once(*given.build)))
+        print(json.dumps(build_once(given.build[0], given.build[1], given.map_steps)))
         return
-    for clusters in given.clusters:
-        print(json.dumps(measure(clusters, given.folder, given.keep)), flush=True)
+    for clusters, size in product(given.clusters, given.mean_size):
+        print(json.dumps(measure(Made(clusters, size, given.smallest), given.folder, given)), flush=True)
 
 
 if __name__ == "__main__":

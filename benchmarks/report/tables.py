@@ -21,10 +21,11 @@ SYLLABLES = [
 
 @dataclass(frozen=True)
 class Made:
-    """How large the run is. Half of a cluster's size is the same for all, the rest has a long tail."""
+    """How large the run is. Every cluster has the smallest size, and more by a long tail."""
 
     clusters: int
     mean_size: int = 50
+    smallest: int = 20
     clustered: float = 0.7
     vocabulary: int = 20_000
     length: int = 128
@@ -44,9 +45,9 @@ def words(count: int, rng: np.random.Generator) -> list[str]:
 
 
 def place_labels(made: Made, rng: np.random.Generator) -> np.ndarray:
-    """The cluster of every row, -1 for none; every cluster has at least 20 rows."""
+    """The cluster of every row, -1 for none."""
     extra = rng.pareto(1.6, made.clusters)
-    sizes = 20 + (extra / extra.mean() * (made.mean_size - 20)).astype(np.int64)
+    sizes = made.smallest + (extra / extra.mean() * (made.mean_size - made.smallest)).astype(np.int64)
     per_context = made.length - 1
     rows = -(-int(sizes.sum() / made.clustered) // per_context) * per_context
     labels = np.full(rows, -1, np.int32)
@@ -154,7 +155,12 @@ def write_clusters(folder: Path, rows: pl.DataFrame, labels: np.ndarray, rng: np
     drawn = {"size": rng.integers(20, 2000, 1000).astype(np.int32), "conductance": rng.uniform(0.7, 0.97, 1000)}
     write_table(place / "null.parquet", pl.DataFrame(drawn))
     write_table(place / "sweeps.parquet", pl.DataFrame({"seed_row": np.arange(1000), **drawn, "accepted": False}))
-    facts = {"clusters": len(clusters), "clustered_share": float((labels >= 0).mean()), "max_conductance": 0.6}
+    facts = {
+        "clusters": len(clusters),
+        "members": len(members),
+        "clustered_share": float((labels >= 0).mean()),
+        "max_conductance": 0.6,
+    }
     finish(
         folder, "clusters", {**facts, "expected_false": 0.4, "recall": 0.97, "epsilon": 1e-6, "alpha": 0.001, "k": 45}
     )

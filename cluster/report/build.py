@@ -85,7 +85,7 @@ def _open_tables(run: Inputs, vocabulary: Vocabulary, config: ReportConfig) -> T
         folds=count_folds(run, tokens, vocabulary.size, config.block_rows),
         clusters=clusters,
         components=[] if components is None else components["names"],
-        places=find_places(run, labels, clusters, config.seed),
+        places=find_places(run, labels, clusters, config.seed, config.map_steps),
         graph=open_graph(run.folders["clusters"]),
         stability=read_stability(run),
         written=read_written(config.labels),

@@ -11,13 +11,16 @@ from typing import Any
 
 from scale.errors import UserError
 
-_MARKUP = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
+_MARKUP = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
+_encode = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode
 
 
 def literal(value: Any) -> str:
     """The value as an ASCII JavaScript literal, safe inside a script element too. Refuses NaN and infinities."""
-    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return text.translate(_MARKUP)
+    text = _encode(value)
+    for character, spelled in _MARKUP.items():
+        text = text.replace(character, spelled)
+    return text
 
 
 def write_script(folder: Path, name: str, value: Any, limit: int) -> None:

@@ -39,16 +39,23 @@ def best(pairs: pl.DataFrame, side: str) -> pl.DataFrame:
     return ordered.unique(side, keep="first", maintain_order=True).sort(side)
 
 
-def open_other(folder: Path, run: Inputs) -> Inputs:
+def same_rows(run: Inputs, other: Inputs, block: int) -> bool:
+    """Whether two runs predict the same tokens at the same places; a block of rows is held at a time."""
+    mine, theirs = (found.table("upsampled", "rows").select("context", "position", "token") for found in (run, other))
+    rows, others = (table.select(pl.len()).collect().item() for table in (mine, theirs))
+    return rows == others and all(
+        mine.slice(start, block).collect().equals(theirs.slice(start, block).collect())
+        for start in range(0, rows, block)
+    )
+
+
+def open_other(folder: Path, run: Inputs, block: int) -> Inputs:
     """The finished stages of the other run; its rows must be the same tokens."""
     stages = ("corpus", "upsampled", "clusters")
     if not all((folder / stage / MANIFEST).is_file() for stage in stages):
         raise UserError(f"report.compare: {folder} is not a run folder with clusters")
     other = open_inputs({stage: folder / stage for stage in stages})
-    mine, theirs = (
-        found.table("upsampled", "rows").select("context", "position", "token").collect() for found in (run, other)
-    )
-    if not mine.equals(theirs):
+    if not same_rows(run, other, block):
         raise UserError(f"report.compare: {folder} was not made from the same contexts, so tokens cannot be matched")
     return other
 
@@ -59,7 +66,7 @@ def compare(
     """Write the matched pairs, each [cluster, other, common, jaccard], and the other run's list rows."""
     if not config.compare:
         return None
-    other = open_other(Path(config.compare), run)
+    other = open_other(Path(config.compare), run, config.block_rows)
     labels = other.array("clusters", "labels")
     pairs = matches(tables.labels, labels, config.block_rows)
     mine, theirs = best(pairs, "cluster"), best(pairs, "other")

@@ -27,6 +27,7 @@ class ReportConfig:
         figure_points: Points drawn per series of a figure; longer series are thinned evenly and say so.
         chunk_bytes: Largest size of one data file, at most 1000000.
         block_rows: Token rows held in memory at a time while building.
+        map_steps: Steps in which the map is laid out; fewer are quicker and leave it less settled.
         seed: Seed of the random members shown, and of the map.
         labels: A table of written labels (cluster, text, by, detection), or nothing.
         compare: The folder of a finished run over the same contexts, to be shown beside this one, or nothing.
@@ -46,6 +47,7 @@ class ReportConfig:
     figure_points: int = 3000
     chunk_bytes: int = 1_000_000
     block_rows: int = 1_000_000
+    map_steps: int = 500
     seed: int = 0
     labels: str = ""
     compare: str = ""
@@ -53,7 +55,7 @@ class ReportConfig:
     def __post_init__(self) -> None:
         for key in ("nearest", "random", "edge", "before", "after", "seed", "digest_before", "digest_after"):
             _at_least(key, getattr(self, key), 0)
-        for key in ("top", "searchable", "digest", "figure_points", "block_rows"):
+        for key in ("top", "searchable", "digest", "figure_points", "block_rows", "map_steps"):
             _at_least(key, getattr(self, key), 1)
         if not 0 < self.support_level < 1:
             raise UserError(f"report.support_level must lie between 0 and 1, got {self.support_level}")

@@ -16,22 +16,23 @@ FOLDS = 2
 
 @dataclass(frozen=True)
 class Bigrams:
-    """Rows of one fold by preceding and predicted token: `keys` ascending, preceding * vocabulary + predicted."""
+    """All rows of one fold by preceding and predicted token: `keys` ascending, preceding * vocabulary + predicted."""
 
     vocabulary: int
+    rows: int
     keys: NDArray[np.int64]
     counts: NDArray[np.int64]
     targets: NDArray[np.int64]
 
-    @property
-    def rows(self) -> int:
-        return int(self.targets.sum())
+    def of(self, targets: list[int]) -> int:
+        """Rows whose predicted token is one of a few."""
+        return sum(self.targets[target].item() for target in targets)
 
     def matching(self, targets: list[int], preceding: list[int]) -> int:
         """Rows whose predicted token is among `targets` and whose preceding one is among `preceding`, if any are."""
         if not preceding:
-            return int(self.targets[targets].sum())
-        wanted = (np.asarray(preceding)[:, None] * self.vocabulary + np.asarray(targets)).ravel()
+            return self.of(targets)
+        wanted = np.array([before * self.vocabulary + target for before in preceding for target in targets], np.int64)
         place = np.minimum(np.searchsorted(self.keys, wanted), max(0, len(self.keys) - 1))
         return int(self.counts[place][self.keys[place] == wanted].sum()) if len(self.keys) else 0
 
@@ -63,18 +64,15 @@ class BigramCounter:
 
     def result(self) -> Bigrams:
         """The counts so far."""
-        return Bigrams(self._vocabulary, self._keys, self._counts, self._targets)
-
-
-def rule(label: Label, targets: NDArray[np.int64], preceding: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which tokens a label means: one that it names, after one that it names, if it names any."""
-    named = among(targets, label.targets)
-    return named & among(preceding, label.preceding) if label.preceding else named
+        return Bigrams(self._vocabulary, int(self._targets.sum()), self._keys, self._counts, self._targets)
 
 
 def among(values: NDArray[np.int64], few: list[int]) -> NDArray[np.bool_]:
     """Which values are one of a few."""
-    return (values[:, None] == np.array(few, values.dtype)).any(axis=1)
+    found = values == few[0]
+    for one in few[1:]:
+        found |= values == one
+    return found
 
 
 def trial_score(
@@ -82,15 +80,17 @@ def trial_score(
 ) -> float | None:
     """Expected share of right answers about the members given and tokens outside them; None without members.
 
+    A label means the tokens that it names, after one that it names, if it names any.
     0.5 is what a label that says nothing reaches.
     """
     if not len(targets):
         return None
-    meant = rule(label, targets, preceding)
-    recall = float(meant.mean())
+    named = among(targets, label.targets)
+    meant = int(np.count_nonzero(named & among(preceding, label.preceding) if label.preceding else named))
+    recall = meant / len(targets)
     others = everywhere.rows - len(targets)
-    same = int(everywhere.targets[label.targets].sum()) - int(among(targets, label.targets).sum())
-    wrong = everywhere.matching(label.targets, label.preceding) - int(meant.sum())
+    same = everywhere.of(label.targets) - int(np.count_nonzero(named))
+    wrong = everywhere.matching(label.targets, label.preceding) - meant
     any_right = 1 - wrong / others if others else 1.0
     same_right = 1 - wrong / same if same else any_right
     return 0.5 * recall + 0.25 * same_right + 0.25 * any_right

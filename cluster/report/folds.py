@@ -5,6 +5,7 @@ import polars as pl
 
 from cluster.report.background import Background
 from cluster.report.detection import FOLDS, BigramCounter, Bigrams, mean_score, trial_score
+from cluster.report.groups import bounds, cut
 from cluster.report.inputs import Inputs
 from cluster.report.members import count_shared
 from cluster.report.statistics import Label, describe
@@ -52,6 +53,6 @@ def _columns(members: pl.DataFrame) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     if members.is_empty():
         return {}
     ids = members["cluster"].to_numpy()
-    edges = np.flatnonzero(np.diff(ids)) + 1
-    parts = (np.split(members[name].to_numpy().astype(np.int64), edges) for name in ("token", "preceding"))
-    return dict(zip(ids[np.concatenate([[0], edges])].tolist(), zip(*parts, strict=True), strict=True))
+    ends = bounds(ids)
+    parts = (cut(members[name].to_numpy().astype(np.int64), ends) for name in ("token", "preceding"))
+    return dict(zip(ids[ends[:-1]].tolist(), zip(*parts, strict=True), strict=True))

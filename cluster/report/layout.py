@@ -12,9 +12,8 @@ PULL = 15
 NEAREST = 10
 # Fewer points than this are laid out by their principal components alone.
 FEWEST = 8
-# Iterations with attraction exaggerated, which finds the regions, and without, which spreads their clusters.
-GATHERING = 150
-SPREADING = 350
+# Share of the steps with attraction exaggerated, which finds the regions; the others spread their clusters.
+GATHERING = 0.3
 
 
 @dataclass(frozen=True)
@@ -28,8 +27,8 @@ class Layout:
     distances: NDArray[np.float64]
 
 
-def lay_out(points: NDArray[np.float64], seed: int) -> Layout:
-    """Place the rows of `points` so that neighbours stay neighbours."""
+def lay_out(points: NDArray[np.float64], seed: int, steps: int) -> Layout:
+    """Place the rows of `points` so that neighbours stay neighbours; the more `steps`, the better they do."""
     count = len(points)
     if count == 0:
         none, empty = np.zeros(0, np.int64), np.zeros((0, 0), np.int64)
@@ -40,7 +39,7 @@ def lay_out(points: NDArray[np.float64], seed: int) -> Layout:
         distances, nearest = np.asarray(found.distances, np.float64), np.asarray(found.neighbours, np.int64)
     else:
         distances, nearest = np.zeros((1, 0)), np.zeros((1, 0), np.int64)
-    xy = _unit_square(_embed(points, nearest, distances, seed))
+    xy = _unit_square(_embed(points, nearest, distances, seed, steps))
     neighbourhood, region = _levels(xy, seed)
     return Layout(xy, neighbourhood, region, nearest[:, :NEAREST], distances[:, :NEAREST])
 
@@ -56,7 +55,7 @@ def _principal(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _embed(
-    points: NDArray[np.float64], nearest: NDArray[np.int64], distances: NDArray[np.float64], seed: int
+    points: NDArray[np.float64], nearest: NDArray[np.int64], distances: NDArray[np.float64], seed: int, steps: int
 ) -> NDArray[np.float64]:
     """t-SNE on the nearest-neighbour graph, started from the principal components so that regions keep their places."""
     start = _principal(points)
@@ -73,8 +72,9 @@ def _embed(
     embedding = TSNEEmbedding(
         scaled, affinities, negative_gradient_method="fft" if len(points) > 1000 else "bh", n_jobs=1, random_state=seed
     )
-    embedding = embedding.optimize(GATHERING, exaggeration=12, momentum=0.5)
-    return np.asarray(embedding.optimize(SPREADING, momentum=0.8), np.float64)
+    gathering = round(GATHERING * steps)
+    embedding = embedding.optimize(gathering, exaggeration=12, momentum=0.5)
+    return np.asarray(embedding.optimize(steps - gathering, momentum=0.8), np.float64)
 
 
 def _unit_square(plane: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -8,15 +8,23 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cluster.report.background import Background, BackgroundCounter
+from cluster.report.groups import bounds, cut
 from cluster.report.inputs import Inputs, Sources
 from cluster.report.statistics import Shared, log_odds
 
+# Clusters and members that are worked on together: what is kept of them meanwhile is small beside one block of rows.
+CLUSTERS = 2000
+MEMBERS = 200_000
+
 
 def cluster_ranges(clusters: NDArray[np.int64], sizes: NDArray[np.int64], block_rows: int) -> Iterator[tuple[int, int]]:
-    """First and last cluster id of runs of clusters with at most `block_rows` members (or one larger cluster)."""
-    start, held = 0, 0
+    """First and last cluster id of runs of clusters with at most `block_rows` members (or one larger cluster).
+
+    No run has more than `CLUSTERS` clusters or `MEMBERS` members either.
+    """
+    start, held, most = 0, 0, min(block_rows, MEMBERS)
     for i, size in enumerate(sizes):
-        if i > start and held + size > block_rows:
+        if i > start and (held + size > most or i - start == CLUSTERS):
             yield int(clusters[start]), int(clusters[i - 1])
             start, held = i, 0
         held += int(size)
@@ -84,6 +92,6 @@ def _shared(members: pl.DataFrame, column: str, everywhere: NDArray[np.int64], r
     items = counted[column].to_numpy().astype(np.int64)
     counts = counted["count"].to_numpy()
     odds, _ = log_odds(counts, counted["size"].to_numpy(), everywhere[items], rows)
-    edges = np.flatnonzero(np.diff(counted["cluster"].to_numpy())) + 1
-    parts = (np.split(values, edges) for values in (items, counts, odds))
+    ends = bounds(counted["cluster"].to_numpy())
+    parts = (cut(values, ends) for values in (items, counts, odds))
     return [Shared(item, count, odd, len(item)) for item, count, odd in zip(*parts, strict=True)]

@@ -13,7 +13,7 @@ from cluster.report.chunks import ChunkWriter
 from cluster.report.dust import sample_rows, settle
 from cluster.report.inputs import Inputs
 from cluster.report.layout import Layout, lay_out
-from cluster.report.numbers import rounded, rounded_list
+from cluster.report.numbers import rounded_array, rounded_list
 from cluster.report.postings import Postings
 from scale.store import Shards
 
@@ -32,26 +32,28 @@ class Places:
     profile: NDArray[np.float64]
     dust: NDArray[np.float64]
 
-    def row(self, cluster: int) -> list[int]:
+    def rows(self, clusters: NDArray[np.int64]) -> list[list[int]]:
         """x and y on the grid, neighbourhood, region."""
-        x, y = (self.layout.xy[cluster] * GRID).round().astype(int).tolist()
-        return [x, y, int(self.layout.neighbourhood[cluster]), int(self.layout.region[cluster])]
+        x, y = (self.layout.xy[clusters] * GRID).round().astype(np.int64).T
+        groups = self.layout.neighbourhood[clusters], self.layout.region[clusters]
+        return np.stack([x, y, *groups], axis=1).tolist()
 
-    def nearest_of(self, cluster: int) -> list[list[Any]]:
+    def nearest_of(self, clusters: NDArray[np.int64]) -> list[list[list[Any]]]:
         """Nearest clusters with their distances, nearest first."""
-        pairs = zip(self.layout.nearest[cluster].tolist(), self.layout.distances[cluster].tolist(), strict=True)
-        return [[other, rounded(distance, 3)] for other, distance in pairs]
+        others = self.layout.nearest[clusters].tolist()
+        distances = rounded_array(self.layout.distances[clusters], 3)
+        return [[list(pair) for pair in zip(*own, strict=True)] for own in zip(others, distances, strict=True)]
 
 
-def find_places(inputs: Inputs, labels: NDArray[np.int32], clusters: pl.DataFrame, seed: int) -> Places:
+def find_places(inputs: Inputs, labels: NDArray[np.int32], clusters: pl.DataFrame, seed: int, steps: int) -> Places:
     """One pass over the predictions, then the layout of their means."""
     count = len(clusters)
     assert clusters["cluster"].to_list() == list(range(count)), "clusters must be numbered from 0"
     if count == 0:
-        return Places(lay_out(np.zeros((0, 1)), seed), np.zeros((0, 1)), np.zeros((0, 2)))
+        return Places(lay_out(np.zeros((0, 1)), seed, steps), np.zeros((0, 1)), np.zeros((0, 2)))
     shards = Shards(inputs.folders["upsampled"])
     found = centroids(labels, shards.blocks("coordinates"), count)
-    layout = lay_out(found.whitened, seed)
+    layout = lay_out(found.whitened, seed, steps)
     sampled = found.whitening.transform(sample_rows(shards.blocks("coordinates"), len(labels)))
     return Places(layout, found.profile, settle(sampled, found.whitened, layout.xy))
 

@@ -14,11 +14,12 @@ from cluster.report.detection import Bigrams
 from cluster.report.examples import Group, digest, pieces, shown
 from cluster.report.extras import Stability, Written
 from cluster.report.folds import fold_scores
+from cluster.report.groups import bounds, cut
 from cluster.report.inputs import Inputs, Sources
 from cluster.report.members import SharedColumns, cluster_ranges, count_shared, read_members
-from cluster.report.numbers import rounded, rounded_list
+from cluster.report.numbers import rounded, rounded_array, rounded_list, significant
 from cluster.report.places import Places
-from cluster.report.shares import position_table, positions, top_table
+from cluster.report.shares import position_tables, positions, top_table
 from cluster.report.statistics import Shared, describe
 from cluster.report.walk_profile import Graph, walk_profile
 
@@ -86,18 +87,35 @@ class _Batch:
 
     groups: list[Group]
     shared: SharedColumns
-    profiles: NDArray[np.float64] | None
+    examples: Iterator[dict[str, Any]]
+    positions: list[list[int]]
+    bins: list[dict[str, Any]]
+    profiles: list[list[float | None]] | None
+    dominant: list[int | None]
+    pcs: list[list[float]]
+    places: list[list[int]]
+    nearest: list[list[list[Any]]]
     splits: dict[int, dict[str, int]]
     scores: list[float | None]
 
 
 def _batch(tables: Tables, config: ReportConfig, facts: pl.DataFrame, members: pl.DataFrame) -> Iterator[ClusterRecord]:
+    ids, ends = facts["cluster"].to_numpy().astype(np.int64), bounds(members["cluster"].to_numpy())
+    groups, where = _groups(members, ends), members["position"].to_numpy()
+    profiles = _profiles(tables, facts)
     batch = _Batch(
-        _groups(members),
-        count_shared(members, tables.background),
-        _profiles(tables, facts),
-        _splits(members),
-        fold_scores(members, tables.background, tables.folds),
+        groups=groups,
+        shared=count_shared(members, tables.background),
+        examples=shown(tables.tokens, tables.labels, tables.sources, config, ids.tolist(), groups),
+        positions=positions(where, ends),
+        bins=position_tables(where, ends, tables.background),
+        profiles=None if profiles is None else rounded_array(profiles, digits=3),
+        dominant=_dominant(profiles, len(ids)),
+        pcs=rounded_array(tables.places.profile[ids], digits=3),
+        places=tables.places.rows(ids),
+        nearest=tables.places.nearest_of(ids),
+        splits=_splits(members),
+        scores=fold_scores(members, tables.background, tables.folds),
     )
     for i, fact in enumerate(facts.iter_rows(named=True)):
         yield _record(tables, config, fact, batch, i)
@@ -113,8 +131,7 @@ def _record(tables: Tables, config: ReportConfig, fact: dict[str, Any], batch: _
     label = dict(vars(describe(size, targets, preceding, sources)))
     label["sources"] = [tables.sources.names[source] for source in label["sources"]]
     written = tables.written.get(cluster)
-    profile = None if batch.profiles is None else batch.profiles[i]
-    examples = shown(tables.tokens, tables.labels, tables.sources, config, cluster, group)
+    examples = next(batch.examples)
     page: dict[str, Any] = {
         **{key: rounded(fact[key]) for key in ("cluster", "size", "conductance", "volume")},
         **{key: rounded(fact.get(key)) for key in ("depth", "cohesion")},
@@ -125,19 +142,19 @@ def _record(tables: Tables, config: ReportConfig, fact: dict[str, Any], batch: _
         "targets": top_table(targets, config.top),
         "preceding": top_table(preceding, config.top),
         "sources": _named(top_table(sources, config.top), tables.sources),
-        "positions": positions(group["position"]),
-        "bins": position_table(group["position"], tables.background),
+        "positions": batch.positions[i],
+        "bins": batch.bins[i],
         "splits": batch.splits[cluster],
-        "profile": None if profile is None else rounded_list(profile, digits=3),
-        "pcs": rounded_list(tables.places.profile[cluster], digits=3),
+        "profile": None if batch.profiles is None else batch.profiles[i],
+        "pcs": batch.pcs[i],
         "sweep": _sweep(tables.graph, group),
-        "nearest": tables.places.nearest_of(cluster),
+        "nearest": batch.nearest[i],
         "shown": examples,
     }
     return ClusterRecord(
         cluster=cluster,
         page=page,
-        row=_list_row(tables, fact, page, profile),
+        row=_list_row(tables, fact, page, batch.places[i], batch.dominant[i]),
         digest=digest(examples, config),
         members=pieces(cluster, group, tables.sources),
         targets=targets,
@@ -145,11 +162,12 @@ def _record(tables: Tables, config: ReportConfig, fact: dict[str, Any], batch: _
     )
 
 
-def _groups(members: pl.DataFrame) -> list[Group]:
-    """The members of each cluster, column by column."""
-    edges = np.flatnonzero(np.diff(members["cluster"].to_numpy())) + 1
+def _groups(members: pl.DataFrame, ends: NDArray[np.int64]) -> list[Group]:
+    """The members of each cluster, column by column; distances as they are written."""
     names = [name for name in GROUP_COLUMNS if name in members.columns]
-    columns = {name: np.split(members[name].to_numpy(), edges) for name in names}
+    values = {name: members[name].to_numpy() for name in names}
+    values["distance"] = significant(values["distance"])
+    columns = {name: cut(column, ends) for name, column in values.items()}
     return [dict(zip(columns, parts, strict=True)) for parts in zip(*columns.values(), strict=True)]
 
 
@@ -195,15 +213,16 @@ def _profiles(tables: Tables, facts: pl.DataFrame) -> NDArray[np.float64] | None
     return grid
 
 
-def _dominant(profile: NDArray[np.float64] | None) -> int | None:
+def _dominant(profiles: NDArray[np.float64] | None, count: int) -> list[int | None]:
     """The component of largest absolute mean susceptibility."""
-    if profile is None or not np.isfinite(profile).any():
-        return None
-    return int(np.nanargmax(np.abs(profile)))
+    if profiles is None:
+        return [None] * count
+    size = np.where(np.isfinite(profiles), np.abs(profiles), -1.0)
+    return [int(place) if own[place] >= 0 else None for own, place in zip(size, size.argmax(axis=1), strict=True)]
 
 
 def _list_row(
-    tables: Tables, fact: dict[str, Any], page: dict[str, Any], profile: NDArray[np.float64] | None
+    tables: Tables, fact: dict[str, Any], page: dict[str, Any], place: list[int], dominant: int | None
 ) -> list[Any]:
     """Cluster, size, conductance, effect, corrected p, label (four parts), place on the map (x, y, neighbourhood,
     region), dominant component, leading source, stability, detection score, written label."""
@@ -213,8 +232,8 @@ def _list_row(
         fact["size"],
         *(rounded(fact[key]) for key in ("conductance", "effect", "p_corrected")),
         *(label[key] for key in ("targets", "preceding", "sources", "others")),
-        *tables.places.row(cluster),
-        _dominant(profile),
+        *place,
+        dominant,
         page["sources"]["items"][0],
         None if tables.stability is None else tables.stability.first(cluster),
         label["detection"],

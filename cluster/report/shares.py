@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.report.background import Background
-from cluster.report.numbers import rounded_list
+from cluster.report.numbers import rounded_array, rounded_list
 from cluster.report.statistics import Shared, log_odds
 
 # Quantiles of the members' positions that a cluster's page states, and bins of the context that it compares.
@@ -24,21 +24,25 @@ def top_table(shared: Shared, top: int) -> dict[str, Any]:
     }
 
 
-def positions(values: NDArray[np.int32]) -> list[int]:
-    """Three quantiles of the positions."""
-    return [int(value) for value in np.quantile(values, QUANTILES, method="nearest")]
+def positions(values: NDArray[np.int32], ends: NDArray[np.int64]) -> list[list[int]]:
+    """Three quantiles of the positions of each cluster, whose rows lie between two of `ends`: members, not means."""
+    sizes = np.diff(ends)
+    ordered = values[np.lexsort((values, np.repeat(np.arange(len(sizes)), sizes)))]
+    at = np.floor(np.array(QUANTILES) * (sizes - 1)[:, None] + 0.5).astype(np.int64)
+    return ordered[ends[:-1, None] + at].tolist()
 
 
-def position_table(values: NDArray[np.int32], background: Background) -> dict[str, Any]:
+def position_tables(values: NDArray[np.int32], ends: NDArray[np.int64], background: Background) -> list[dict[str, Any]]:
     """Members by position, in bins of equal width, beside the corpus: first position of each bin, counts, log-odds."""
-    length = len(background.positions)
+    length, sizes = len(background.positions), np.diff(ends)
     edges = np.unique(np.linspace(1, length, min(BINS, max(1, length - 1)) + 1).round().astype(np.int64))
-    inside = np.add.reduceat(np.bincount(values, minlength=length)[1:], edges[:-1] - 1)
+    bins = len(edges) - 1
+    own = np.repeat(np.arange(len(sizes)), sizes) * bins + np.searchsorted(edges, values, side="right") - 1
+    inside = np.bincount(own, minlength=len(sizes) * bins).reshape(len(sizes), bins)
     everywhere = np.add.reduceat(background.positions[1:], edges[:-1] - 1)
-    odds, _ = log_odds(inside, len(values), everywhere, background.rows)
-    return {
-        "first": edges[:-1].tolist(),
-        "last": (edges[1:] - 1).tolist(),
-        "counts": inside.tolist(),
-        "log_odds": rounded_list(odds, digits=3),
-    }
+    odds, _ = log_odds(inside, sizes[:, None], everywhere, background.rows)
+    first, last = edges[:-1].tolist(), (edges[1:] - 1).tolist()
+    return [
+        {"first": first, "last": last, "counts": counts, "log_odds": own_odds}
+        for counts, own_odds in zip(inside.tolist(), rounded_array(odds, digits=3), strict=True)
+    ]

@@ -1,6 +1,7 @@
 """What a cluster's members share, as numbers. Arrays in, arrays out."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -44,21 +45,27 @@ class Shown:
     edge: NDArray[np.int64]
 
 
-def choose_shown(size: int, nearest: int, random: int, edge: int, rng: np.random.Generator) -> Shown:
-    """Choose among `size` members sorted by distance: the first, the last, and a sample of what lies between."""
+def choose_shown(size: int, nearest: int, random: int, edge: int, rng: np.random.Generator | None) -> Shown:
+    """Choose among `size` members sorted by distance: the first, the last, and a sample of what lies between.
+
+    Without a generator there must be no more members than are asked for.
+    """
     near = min(nearest, size)
     far = min(edge, size - near)
     middle = size - near - far
-    drawn = rng.choice(middle, size=min(random, middle), replace=False) if middle else np.empty(0, dtype=np.int64)
+    if rng is None or middle <= random:
+        assert middle <= random, "a sample needs a generator"
+        drawn = np.arange(middle)
+    else:
+        drawn = np.sort(rng.choice(middle, size=random, replace=False))
     return Shown(
         nearest=np.arange(near),
-        random=near + np.sort(drawn).astype(np.int64),
+        random=near + drawn.astype(np.int64),
         edge=np.arange(size - 1, size - 1 - far, -1),
     )
 
 
-@dataclass(frozen=True)
-class Shared:
+class Shared(NamedTuple):
     """The most frequent items of a cluster with their counts and log-odds, and how many distinct items there are."""
 
     items: NDArray[np.int64]
@@ -83,20 +90,28 @@ class Label:
 
 def describe(size: int, targets: Shared, preceding: Shared, sources: Shared) -> Label:
     """The label of a cluster from its own counts: its main predicted tokens, and what sets their surroundings apart."""
-    share = np.cumsum(targets.counts[:LABEL_TARGETS]) / size
-    named = min(int(np.searchsorted(share, LABEL_COVER)) + 1, len(share))
+    named, covered = _fewest(targets.counts[:LABEL_TARGETS].tolist(), size, LABEL_COVER)
     return Label(
         targets=targets.items[:named].tolist(),
-        others=targets.distinct - named if share[named - 1] < LABEL_COVER else 0,
+        others=targets.distinct - named if covered < LABEL_COVER else 0,
         preceding=_distinctive(size, preceding, LABEL_PRECEDING),
         sources=_distinctive(size, sources, LABEL_SOURCES),
-        covered=float(share[named - 1]),
+        covered=covered,
     )
 
 
 def _distinctive(size: int, shared: Shared, most: int) -> list[int]:
     """The fewest of the `most` most frequent distinctive items that together reach `LABEL_SHARE`, or none."""
-    chosen = np.flatnonzero(shared.log_odds >= LABEL_LOG_ODDS)[:most]
-    share = np.cumsum(shared.counts[chosen]) / size
-    enough = int(np.searchsorted(share, LABEL_SHARE)) + 1
-    return shared.items[chosen[:enough]].tolist() if enough <= len(share) else []
+    chosen = (shared.log_odds >= LABEL_LOG_ODDS).nonzero()[0][:most]
+    enough, share = _fewest(shared.counts[chosen].tolist(), size, LABEL_SHARE)
+    return shared.items[chosen[:enough]].tolist() if share >= LABEL_SHARE else []
+
+
+def _fewest(counts: list[int], size: int, share: float) -> tuple[int, float]:
+    """How many counts, from the first, reach a share of `size`, and the share that they reach; all where none do."""
+    total = 0
+    for i, count in enumerate(counts):
+        total += count
+        if total / size >= share:
+            return i + 1, total / size
+    return len(counts), total / size

@@ -37,8 +37,9 @@ def walk_profile(graph: Graph, rows: NDArray[np.int64], pagerank: NDArray[np.flo
     Only edges of the members are read, and an edge between two of them counts from the prefix that holds both.
     """
     first, last = graph.indptr[rows], graph.indptr[rows + 1]
-    edges = np.concatenate([np.arange(a, b) for a, b in zip(first, last, strict=True)])
     owner = np.repeat(np.arange(len(rows)), last - first)
+    before = np.cumsum(last - first) - (last - first)
+    edges = np.arange(len(owner)) + (first - before)[owner]
     weights, others = graph.weights[edges].astype(np.float64), graph.indices[edges]
     degree = np.bincount(owner, weights, minlength=len(rows))
     order = np.lexsort((rows, -pagerank / degree))

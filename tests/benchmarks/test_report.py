@@ -19,8 +19,9 @@ def test_made_tables_are_a_run_that_the_report_reads(tmp_path: Path) -> None:
     sizes_by_cluster = members.group_by("cluster").len()
     share = leading.join(sizes_by_cluster, on="cluster", suffix="_all").select(pl.col("len") / pl.col("len_all"))
     assert share.to_series().median() > 0.6
-    built = build_once(tmp_path / "run", tmp_path / "report")
+    built = build_once(tmp_path / "run", tmp_path / "report", 50)
     assert built["cpu_s"] > 0
+    assert built["own_mib"] is None or 20 < built["own_mib"] <= built["peak_mib"]
     found = sizes(tmp_path / "report")
     assert found["page_kb"] < 3000
     assert 0 < found["largest_chunk_kb"] <= 1000

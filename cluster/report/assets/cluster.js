@@ -1,8 +1,10 @@
 "use strict";
 /* One cluster: its tokens in context, what they share, how the components respond, how far to believe it. */
 balmer.cluster = (() => {
-  // What was changed, where the run's name for it is short.
-  const WAYS = { prediction: "held-out predictions alone", "ground truth": "held-out ground truth alone", "first half of the draws": "that of one half of the draws", "second half of the draws": "of the other" };
+  // What the search was run on again, where the run's name for it is short.
+  const WAYS = { prediction: "held-out predictions alone", "ground truth": "held-out ground truth alone", "first half of the draws": "ground truth of the first half of the draws", "second half of the draws": "ground truth of the second half" };
+  // How a Jaccard index is called, from the highest down.
+  const AGAIN = [[0.75, "found again"], [0.5, "found again for the most part"], [0.25, "found again in part"], [0, "hardly found again"]];
   const { make, count, fixed, percent, signed, catalogue } = balmer;
 
   function supportSentence(support, level) {
@@ -63,6 +65,15 @@ balmer.cluster = (() => {
     return written ? [make("span", { class: "by" }, `label by ${written.by}, ${score(written.detection)}; `), make("span", { title }, own)] : [make("span", { title }, own)];
   }
 
+  /* In words for the first way, in numbers for all. */
+  function stability(ways) {
+    const [[first, highest]] = ways;
+    const words = AGAIN.find(([least]) => highest >= least)[1];
+    const named = (way) => WAYS[way] ?? way.replaceAll("_", " ");
+    return make("div", { class: "ways" }, make("span", {}, `${words} when the search is run again with ${named(first)}. In common with the cluster most like it (Jaccard; 1 is the same tokens):`),
+      make("ul", {}, ...ways.map(([way, value]) => make("li", {}, `${named(way)} `, make("b", {}, fixed(value, 2))))));
+  }
+
   function lead(page, data) {
     const splits = Object.entries(page.splits).map(([split, number]) => `${count(number)} ${split}`).join(", ");
     const threshold = data.clusters.max_conductance === null ? balmer.MISSING : data.clusters.max_conductance;
@@ -71,7 +82,7 @@ balmer.cluster = (() => {
       ["Size", `${count(page.size)} tokens (${splits})`],
       ["Conductance", `${fixed(page.conductance)}, threshold ${threshold}${within}`],
       ["Support", supportSentence(page.support, data.support.level)],
-      ...(page.stability ? [["Stability", `found again (Jaccard) with ${page.stability.map(([way, value]) => `${WAYS[way] ?? way.replaceAll("_", " ")} ${fixed(value, 2)}`).join(", ")}`]] : []),
+      ...(page.stability ? [["Stability", stability(page.stability)]] : []),
       ["Positions", `median ${page.positions[1]} of ${data.run.context_tokens - 1}, most between ${page.positions[0]} and ${page.positions[2]}`],
     ];
     return make("dl", { class: "lead" }, ...facts.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]), make("dt", {}, "Label"), make("dd", {}, ...provenance(page)));

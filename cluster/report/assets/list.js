@@ -70,12 +70,14 @@ balmer.list = (() => {
     const set = (name) => (value) => { state.filters[name] = value; update(); };
     const layers = catalogue.common(catalogue.layerOf, 400).map(([layer]) => layer).sort((a, b) => (typeof a === "number") - (typeof b === "number") || (a > b ? 1 : -1));
     const sources = catalogue.common((row) => row[AT.source], 60);
-    return make("div", { class: "controls filters" },
+    /* Folded away where the screen is narrow, unless one is in use. */
+    const open = matchMedia("(min-width: 641px)").matches || Object.entries(catalogue.FILTERS).some(([name, unset]) => state.filters[name] !== unset);
+    return make("details", { class: "filter-fold", open }, make("summary", {}, "Filters"), make("div", { class: "controls filters" },
       choice("support", "Support", Object.keys(catalogue.SUPPORT).map((name) => [name, name === "all" ? "any support" : name]), state.filters.support, set("support")),
       number("smallest", "size from", set("smallest")), number("largest", "size to", set("largest")), number("conductance", "conductance to", set("conductance")),
       data.stability ? number("stability", "stability from", set("stability")) : null,
       layers.length ? choice("layer", "Dominant layer", [["", "any layer"], ...layers.map((layer) => [String(layer), typeof layer === "number" ? `layer ${layer}` : layer])], state.filters.layer, set("layer")) : null,
-      choice("source", "Leading source", [["", "any source"], ...sources.map(([name, own]) => [name, `${name.slice(0, 48)} (${count(own)})`])], state.filters.source, set("source")));
+      choice("source", "Leading source", [["", "any source"], ...sources.map(([name, own]) => [name, `${name.slice(0, 48)} (${count(own)})`])], state.filters.source, set("source"))));
   }
 
   function controls(data, update) {

@@ -195,7 +195,7 @@ balmer.map = (() => {
             mapSide.button("CSV", () => mapSide.saveCsv(rows), "Save the map's numbers as CSV"))),
         make("aside", { class: "map-side", "aria-label": "Legend and choice" },
           search, mapSide.colourBy(data, kept.colour, (value) => { kept.colour = value; recolour(); }), legend, picked,
-          make("p", { class: "soft map-note" }, `${count(rows.length)} clusters; near one another where their tokens' susceptibilities are alike. The fine dots are a sample of ${count(dust.length / 2)} tokens, clustered or not. Drag to move, scroll to zoom, Shift-drag to choose.`), live)));
+          make("p", { class: "soft map-note" }, `${count(rows.length)} clusters; near one another where their tokens' susceptibilities are alike. The fine dots are a sample of ${count(dust.length / 2)} tokens, clustered or not. Drag to move, scroll to zoom, Shift-drag to choose. Keys: arrows, + and −, 0 for all, j and k from cluster to cluster, Enter.`), live)));
 
     function fit() {
       ratio = Math.min(2, devicePixelRatio || 1);

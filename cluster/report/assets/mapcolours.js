@@ -62,6 +62,7 @@ balmer.mapColours = (() => {
     size: ["size", () => scale((row) => row[AT.size], (one) => balmer.count(Math.round(one)), true)],
     conductance: ["conductance", () => scale((row) => row[AT.conductance], (one) => balmer.fixed(one, 2), false)],
     support: ["support", support],
+    stability: ["stability", () => scale((row) => row[AT.stability], (one) => balmer.fixed(one, 2), false)],
     component: ["dominant component", () => kinds(catalogue.componentName, (name) => name, "others")],
     layer: ["dominant layer", () => kinds(catalogue.layerOf, (layer) => (typeof layer === "number" ? `layer ${layer}` : layer), "others")],
     source: ["leading source", () => kinds((row) => row[AT.source], (name) => name, "other sources")],

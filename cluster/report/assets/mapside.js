@@ -22,7 +22,7 @@ balmer.mapSide = (() => {
   });
 
   function colourBy(data, value, change) {
-    const known = Object.entries(balmer.mapColours.CHOICES).filter(([name]) => data.components || !["component", "layer"].includes(name));
+    const known = Object.entries(balmer.mapColours.CHOICES).filter(([name]) => (data.components || !["component", "layer"].includes(name)) && (data.stability || name !== "stability"));
     const select = make("select", { "aria-label": "Colour by", onchange: (event) => change(event.target.value) }, ...known.map(([name, [words]]) => make("option", { value: name }, words)));
     select.value = value;
     return make("label", { class: "soft colour-by" }, "Colour ", select);

@@ -31,10 +31,10 @@ balmer.overview = (() => {
       key("Chains excluded", count(components?.excluded_chains), components ? `of ${count(components.names.length)} components` : ""));
   }
 
-  /* 1.7·10¹⁶ */
+  /* 1.7·10¹⁶, 5.0·10⁻⁶ */
   function power(value) {
-    const [digits, exponent] = value.toExponential(1).split("e+");
-    return `${digits}·10${[...exponent].map((digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit]).join("")}`;
+    const [digits, exponent] = value.toExponential(1).split("e");
+    return `${digits}·10${[...exponent.replace("+", "")].map((one) => (one === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[one])).join("")}`;
   }
 
   function spent({ sampling, probing, operations }) {
@@ -60,7 +60,7 @@ balmer.overview = (() => {
       ["Conductances", clusters.count ? range(clusters.conductances, (value) => fixed(value)) : "none"],
       ["Threshold", fixed(clusters.max_conductance)],
       ["Graph", `k ${clusters.k ?? "?"}, recall ${clusters.recall === null ? MISSING : fixed(clusters.recall)}`],
-      ["Walk", `α ${clusters.alpha ?? "?"}, ε ${clusters.epsilon ?? "?"}`],
+      ["Walk", `α ${clusters.alpha ?? "?"}, ε ${clusters.epsilon ? power(clusters.epsilon) : "?"}`],
     ];
     return make("dl", { class: "facts" }, ...rows.flatMap(([name, value]) =>
       [make("dt", { class: name.startsWith(" ") ? "inner" : null }, name.trim()), make("dd", {}, String(value ?? "not recorded"))]));
@@ -110,12 +110,13 @@ balmer.overview = (() => {
   function chainsFigure(table) {
     const title = "Chains by component";
     if (!table?.rhat || !table.ess) return balmer.figures.absent(title, "Not recorded in this run.");
+    const type = Math.max(...table.ess) > 20 * Math.min(...table.ess) ? "log" : "linear";
     return balmer.figures.figure({
       name: "chains", title, caption: "R-hat (1 where chains agree) against effective sample size, one dot for each component. Name and reliability on pointing.",
       columns: table,
       describe: (colour) => ({
         traces: [{ name: "component", x: table.ess, y: table.rhat, mode: "markers", marker: { color: colour("blue"), size: 7, opacity: 0.75 }, text: table.component, customdata: table.reliability ?? [], hovertemplate: "%{text}<br>ESS %{x:.1f}, R-hat %{y:.3f}<br>reliability %{customdata:.2f}<extra></extra>" }],
-        layout: { showlegend: false, xaxis: { title: "effective sample size", type: "log" }, yaxis: { title: "R-hat" } },
+        layout: { showlegend: false, xaxis: { title: "effective sample size", type, rangemode: "tozero" }, yaxis: { title: "R-hat" } },
       }),
     });
   }

@@ -18,10 +18,10 @@ balmer.search = (() => {
     return [...balmer.text.all()].filter(([, text]) => matches(text)).map(([token]) => token);
   }
 
-  /* Tokens for a reader to choose from: equal first, equal but for white space, then by how often they occur. */
+  /* Tokens for a reader to choose from: equal first, equal but for white space, then by how often they occur. Of nothing, all. */
   function ranked(query) {
     const text = spelled(query);
-    const rank = (token) => { const own = balmer.text.of(token); return own === text ? 0 : own.trim() === text.trim() ? 1 : 2; };
+    const rank = (token) => { const own = balmer.text.of(token); return own === text ? 0 : text !== "" && own.trim() === text.trim() ? 1 : 2; };
     return tokens(query).sort((a, b) => rank(a) - rank(b) || balmer.text.usesOf(b) - balmer.text.usesOf(a) || a - b);
   }
 

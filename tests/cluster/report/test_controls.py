@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from benchmarks.screenshots import browser_path
+from benchmarks.report.screenshots import browser_path
 from cluster.report.build import build
 from cluster.report.config import ReportConfig
 from cluster.report.controls import CONTROLS, renew

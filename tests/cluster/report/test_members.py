@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from cluster.report.background import Background
-from cluster.report.members import cluster_ranges, count_shared
+from cluster.report.members import CLUSTERS, MEMBERS, cluster_ranges, count_shared
 from cluster.report.statistics import log_odds
 
 
@@ -14,6 +14,13 @@ def test_ranges_cover_every_cluster_once_within_the_block() -> None:
     assert list(cluster_ranges(clusters, sizes, 100)) == [(0, 2), (3, 3), (7, 7), (8, 8)]
     assert list(cluster_ranges(clusters, sizes, 1000)) == [(0, 8)]
     assert list(cluster_ranges(clusters[:0], sizes[:0], 100)) == []
+
+
+def test_no_range_has_many_clusters_or_members_however_large_the_block() -> None:
+    ranges = list(cluster_ranges(np.arange(9000), np.full(9000, 3), 10**9))
+    assert [last - first + 1 for first, last in ranges] == [CLUSTERS] * 4 + [9000 - 4 * CLUSTERS]
+    large = list(cluster_ranges(np.arange(10), np.full(10, MEMBERS // 2 + 1), 10**9))
+    assert large == [(i, i) for i in range(10)]
 
 
 def test_shared_items_against_plain_counting() -> None:

@@ -55,7 +55,7 @@ def test_the_map_keeps_groups_together_and_is_the_same_again() -> None:
     rng = np.random.default_rng(3)
     group = np.repeat(np.arange(6), 30)
     points = rng.normal(size=(6, 10))[group] * 6 + rng.normal(size=(180, 10)) * 0.3
-    found = lay_out(points, 0)
+    found = lay_out(points, 0, 500)
     assert found.xy.min() >= 0
     assert found.xy.max() <= 1
     distance = np.linalg.norm(found.xy[:, None] - found.xy[None], axis=2) + np.eye(180) * 9
@@ -63,15 +63,15 @@ def test_the_map_keeps_groups_together_and_is_the_same_again() -> None:
     assert (group[found.nearest] == group[:, None]).all()
     assert len(np.unique(found.neighbourhood)) == 19
     assert all(len(np.unique(found.region[found.neighbourhood == n])) == 1 for n in range(19))
-    assert (lay_out(points, 0).xy == found.xy).all()
-    shuffled = lay_out(rng.normal(size=(180, 10)), 0)
+    assert (lay_out(points, 0, 500).xy == found.xy).all()
+    shuffled = lay_out(rng.normal(size=(180, 10)), 0, 500)
     near = np.linalg.norm(shuffled.xy[:, None] - shuffled.xy[None], axis=2) + np.eye(180) * 9
     assert (group[near.argmin(axis=1)] == group).mean() < 0.5
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 7, 8, 9])
 def test_few_clusters_have_a_map_too(count: int) -> None:
-    found = lay_out(np.random.default_rng(4).normal(size=(count, 5)), 0)
+    found = lay_out(np.random.default_rng(4).normal(size=(count, 5)), 0, 500)
     assert found.xy.shape == (count, 2)
     assert np.isfinite(found.xy).all()
     assert len(found.nearest) == len(found.neighbourhood) == len(found.region) == count
@@ -79,7 +79,7 @@ def test_few_clusters_have_a_map_too(count: int) -> None:
 
 
 def test_equal_clusters_have_a_map_too() -> None:
-    assert np.isfinite(lay_out(np.ones((12, 3)), 0).xy).all()
+    assert np.isfinite(lay_out(np.ones((12, 3)), 0, 500).xy).all()
 
 
 def test_sampled_tokens_settle_where_their_cluster_lies() -> None:

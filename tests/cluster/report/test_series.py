@@ -104,6 +104,11 @@ def test_a_run_beside_itself_renumbered_matches_perfectly(made_run: Any, tmp_pat
     overview = read(tmp_path / "report", "overview")
     assert (overview["compared"]["mutual"], overview["compared"]["mean_jaccard"]) == (count, 1.0)
     assert all(o == count - 1 - c and j == 1 and both for c, o, _, j, both in series(tmp_path / "report", "pairs"))
+    rows = pl.read_parquet(other / "upsampled" / "rows.parquet")
+    for changed in (rows.with_columns(token=pl.when(pl.col("row") == 700).then(0).otherwise("token")), rows[:-1]):
+        write_table(other / "upsampled" / "rows.parquet", changed.cast(rows.schema))
+        with pytest.raises(UserError, match=r"report\.compare: .*not made from the same contexts"):
+            build(made_run.folders, tmp_path / "again", ReportConfig(compare=str(other), block_rows=500))
     shutil.rmtree(other / "upsampled")
     with pytest.raises(UserError, match=r"report\.compare: .*not a run folder"):
         build(made_run.folders, tmp_path / "again", ReportConfig(compare=str(other)))
