@@ -25,7 +25,9 @@ from aux.model import AuxModel
 from aux.ridge import Ridge, fit_ridge
 from aux.rows import ShardedRows, validation_rows
 from aux.targets import read_targets, write_targets
+from aux.threads import computing_in
 from aux.training import Trained, train
+from scale.answers import Answer
 from scale.chi.estimate import Estimator
 from scale.chi.stage import assembled_blocks
 from scale.engine import Workspace
@@ -138,12 +140,13 @@ def predict(model: AuxModel, blocks: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate([model(torch.from_numpy(np.array(block))).numpy() for block in blocks])
 
 
-def trained(chi: Path, taps: Path, stage: Path, name: str, half: int | None, config: AuxConfig, width: int) -> Trained:
+def trained(chi: Path, taps: Path, stage: Path, name: str, half: int | None, config: AuxConfig, width: int) -> Answer:
     """Train, or go on training, one model on what lies in these folders; its checkpoint is in the stage's own."""
     truth = open_truth(chi, taps, stage / TARGETS)
     folder = stage / TRAINING / name
     folder.mkdir(parents=True, exist_ok=True)
-    return train(truth.inputs, truth.target(half), truth.documents, config, residual_width=width, folder=folder)
+    found = train(truth.inputs, truth.target(half), truth.documents, config, residual_width=width, folder=folder)
+    return found.answer()
 
 
 def fit(work: Workspace, name: str, half: int | None, config: AuxConfig, width: int) -> Trained:
@@ -152,7 +155,8 @@ def fit(work: Workspace, name: str, half: int | None, config: AuxConfig, width: 
         "chi": work.inputs["chi"], "taps": work.inputs["taps"], "stage": work.folder, "name": name, "half": half,
         "config": config, "width": width,
     }  # fmt: skip
-    return work.engine.together(trained, config.devices, arguments, work.folder / TOGETHER, reads=(TARGETS,))
+    answer = work.engine.together(trained, config.devices, arguments, work.folder / TOGETHER, reads=(TARGETS,))
+    return Trained.of(answer)
 
 
 def accuracy_table(
@@ -201,6 +205,11 @@ def accuracy_table(
 
 
 def make(work: Workspace, config: AuxConfig) -> dict[str, Any]:
+    with computing_in(config.threads):
+        return made(work, config)
+
+
+def made(work: Workspace, config: AuxConfig) -> dict[str, Any]:
     chi, taps = work.inputs["chi"], work.inputs["taps"]
     width = read_manifest(taps).facts["width"]
     seen = accumulate(chi, config)
