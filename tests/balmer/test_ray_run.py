@@ -61,7 +61,7 @@ def test_a_node_killed_in_every_stage(
 ) -> None:
     """The node of the first item that is handed out in a stage; another takes its place."""
     killed: dict[str, str] = {}
-    hand_out, failed = Work.hand_out, Work.failed
+    hand_out, node_died = Work.hand_out, Work.node_died
     lost: list[str] = []
 
     def and_kill(work: Work) -> None:
@@ -73,12 +73,12 @@ def test_a_node_killed_in_every_stage(
             cluster.remove_node(node, allow_graceful=False)
             add_node(cluster)
 
-    def and_note(work: Work, job, worker, reason: str, text: str) -> None:
+    def and_note(work: Work, job, worker, text: str) -> None:
         lost.append(worker.node.name)
-        failed(work, job, worker, reason, text)
+        node_died(work, job, worker, text)
 
     monkeypatch.setattr(Work, "hand_out", and_kill)
-    monkeypatch.setattr(Work, "failed", and_note)
+    monkeypatch.setattr(Work, "node_died", and_note)
     run_file = write_run_file(tmp_path / "run.yaml", tmp_path / "out", model_folder, text_folder)
     assert main(["run", str(run_file), "--engine", "ray", "--address", cluster.address, *FLAGS]) == 0
     assert killed.keys() == SPREAD
@@ -138,7 +138,7 @@ def test_two_processes_of_ray_train_agree_with_one_to_rounding(
         }  # fmt: skip
         found = engine.together(trained, devices, arguments, tmp_path / name / "together")
         assert not (tmp_path / name / "together").exists()
-        return found
+        return Trained.of(found)
 
     def weights(found: Trained) -> np.ndarray:
         return np.concatenate([tensor.numpy().ravel() for tensor in found.model.state_dict().values()])
@@ -179,6 +179,7 @@ def test_an_address_where_nobody_listens_is_found_out_soon() -> None:
         ({"cpus_per_worker": 0.0}, "ray.cpus_per_worker"),
         ({"gpus_per_worker": 1.5}, "ray.gpus_per_worker"),
         ({"attempts": 0}, "ray.attempts"),
+        ({"node_deaths": 0}, "ray.node_deaths"),
         ({"patience": 0.0}, "ray.patience"),
     ],
 )
