@@ -31,7 +31,8 @@ from scale.ray.work import Work
 from scale.store import SHARDS, Manifest, read_manifest
 
 #: Layers that no prediction sees are compared on workers that load the model, all others by all cores of a machine.
-FLAGS = ["--leakage.layers", "all", "--quiet"]
+#: A training has two threads, on nodes of one core, too.
+FLAGS = ["--leakage.layers", "all", "--aux.threads", "2", "--quiet"]
 #: Stages whose work is items.
 SPREAD = {"taps", "draws", "chi", "upsampled", "clusters", "leakage"}
 
