@@ -22,6 +22,7 @@ from aux.basis import Basis, BasisAccumulator
 from aux.config import AuxConfig
 from aux.logs import LOG_FILE
 from aux.model import AuxModel
+from aux.moments import row_blocks
 from aux.ridge import Ridge, fit_ridge
 from aux.rows import ShardedRows, validation_rows
 from aux.targets import read_targets, write_targets
@@ -36,6 +37,8 @@ from scale.store import Shards, read_manifest, read_table, replace_atomically, w
 TRAINING = "training"
 TARGETS = "targets"
 TOGETHER = "together"
+#: Hidden activations, in numbers, that are held at once where a model is judged.
+JUDGED = 2**28
 #: A PC whose measurement by one half agrees with that by the other less than this says little of a predictor.
 RELIABLE = 0.3
 
@@ -137,7 +140,9 @@ def linear_reference(truth: Truth, half: int | None, config: AuxConfig) -> Ridge
 
 @torch.no_grad()
 def predict(model: AuxModel, blocks: Sequence[np.ndarray]) -> np.ndarray:
-    return np.concatenate([model(torch.from_numpy(np.array(block))).numpy() for block in blocks])
+    rows = max(1, JUDGED // model.shape.hidden)
+    parts = [part for block in blocks for part in row_blocks(block, rows)]
+    return np.concatenate([model(torch.from_numpy(np.array(part))).numpy() for part in parts])
 
 
 def trained(chi: Path, taps: Path, stage: Path, name: str, half: int | None, config: AuxConfig, width: int) -> Answer:

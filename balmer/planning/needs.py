@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from aux.model import AuxShape
 from aux.moments import BLOCK_ROWS
+from aux.stage import JUDGED
 from balmer.planning.extent import Extent
 from cluster.neighbours import SPARE
 from cluster.products import ROOM
@@ -127,12 +128,15 @@ def training_memory(extent: Extent) -> int:
     """Of one step after another, hardly any of which gives back what it held before the next.
 
     A regression. Training: weights, gradients, two moments and the best weights, beside the weights of the model
-    that was trained before. Judging: the rows of a shard twice, and their hidden activations twice.
+    that was trained before. Judging: some rows twice, and their hidden activations twice;
+    the regression reads all rows of a shard in double precision.
     """
     shape, config = aux_shape(extent), extent.config
     weights, regression = 4 * aux_parameters(shape), regression_memory(extent.truth_rows, shape.inputs + shape.outputs)
     shard = min(config.taps.contexts_per_shard, config.corpus.heldout_contexts) * (extent.length - 1)
-    return regression + (5 + 1) * weights + 2 * 4 * shard * (shape.inputs + shape.hidden)
+    judged = min(shard, max(1, JUDGED // shape.hidden))
+    judging = 2 * 4 * judged * (shape.inputs + shape.hidden) + 8 * shard * shape.inputs
+    return regression + (5 + 1) * weights + judging
 
 
 def regression_memory(rows: int, width: int) -> int:

@@ -149,7 +149,7 @@ def test_memory_of_judging_and_comparing_follows_what_is_looked_at_at_once(exten
     shards = [of_stage("aux", "taps", contexts_per_shard=count) for count in (1, 2, heldout, 2 * heldout)]
     assert shards[0] < shards[1] < shards[2] == shards[3]
     rows = extent.length - 1
-    assert shards[1] - shards[0] == 8 * rows * (extent.inputs + extent.hidden)
+    assert shards[1] - shards[0] == 8 * rows * (2 * extent.inputs + extent.hidden)
     more = of_stage("leakage", "cluster", k=20) - of_stage("leakage", "cluster", k=10)
     assert more >= needs.GRAPHS * 10 * 16 * extent.predicted_rows
 
