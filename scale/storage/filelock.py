@@ -28,8 +28,11 @@ def locked(path: Path, name: str, say: Callable[[str], None]) -> Iterator[None]:
         file.truncate(0)
         file.write(holders.content_of(holders.this_process()))
         file.flush()
-        with signs_of_life(path):
-            yield
+        try:
+            with signs_of_life(path):
+                yield
+        finally:
+            file.truncate(0)
 
 
 def free(file: IO[bytes]) -> bool:

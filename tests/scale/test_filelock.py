@@ -60,6 +60,7 @@ def test_it_names_its_holder_keeps_others_out_and_is_free_afterwards(path: Path)
             ):
                 raise AssertionError("two hold it")
             assert json.loads(path.read_bytes())["pid"] == os.getpid()  # one that only asks changes nothing
+    assert path.read_bytes() == b""
     assert [thread.name for thread in threading.enumerate() if thread.name == "balmer lock"] == []
 
 
