@@ -36,6 +36,8 @@ class AuxConfig:
         accelerator: What training runs on, in Lightning's words; `auto` takes a GPU if there is one.
         devices: GPUs (or processes, on a processor) that share every batch: of this machine (Lightning's `ddp_spawn`),
             or, with `engine: ray`, of any machines of the cluster (Ray Train).
+        threads: Threads in which each of them computes, wherever it is, and in which the accuracy table is made; null
+            takes what the process has. On a processor the same bytes come of as many threads only.
         loader_workers: Processes that gather batches for each of them; 0 gathers in the training process itself.
         logger: What records every epoch: a `csv` file, which is always kept, or a live logger as well, which is then
             told of the whole run, too (items per second, seconds of every stage).
@@ -61,6 +63,7 @@ class AuxConfig:
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: int = 1
+    threads: int | None = None
     loader_workers: int = 0
     logger: Literal["csv", "tensorboard", "wandb"] = "csv"
     log_folder: str = "logs"
@@ -72,8 +75,9 @@ class AuxConfig:
             _require_at_least(f"aux.{name}", getattr(self, name), 1)
         for name in ("l1", "weight_decay", "loader_workers", "seed"):
             _require_at_least(f"aux.{name}", getattr(self, name), 0)
-        if self.pcs is not None:
-            _require_at_least("aux.pcs", self.pcs, 1)
+        for name in ("pcs", "threads"):
+            if getattr(self, name) is not None:
+                _require_at_least(f"aux.{name}", getattr(self, name), 1)
         if not 0 < self.explained <= 1:
             raise UserError(f"aux.explained must be above 0 and at most 1, got {self.explained}")
         if not self.learning_rate > 0:

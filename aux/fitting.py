@@ -16,6 +16,7 @@ from aux.accuracy import PearsonAccumulator
 from aux.config import AuxConfig
 from aux.logs import LOG_FILE, write_log
 from aux.model import AuxModel
+from aux.threads import set_threads
 
 Batch = tuple[torch.Tensor, torch.Tensor, int]
 CHECKPOINT_FILE = "last.ckpt"
@@ -37,6 +38,10 @@ class AuxLightning(lightning.LightningModule):
 
     def forward(self, activations: torch.Tensor) -> torch.Tensor:
         return self.model(activations)
+
+    def on_fit_start(self) -> None:
+        """Processes that Lightning starts are given threads of its own reckoning."""
+        set_threads(self.config.threads)
 
     def training_step(self, batch: Batch, _: int) -> torch.Tensor:
         inputs, targets, whole = batch

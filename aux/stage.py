@@ -22,10 +22,13 @@ from aux.basis import Basis, BasisAccumulator
 from aux.config import AuxConfig
 from aux.logs import LOG_FILE
 from aux.model import AuxModel
+from aux.moments import row_blocks
 from aux.ridge import Ridge, fit_ridge
 from aux.rows import ShardedRows, validation_rows
 from aux.targets import read_targets, write_targets
+from aux.threads import computing_in
 from aux.training import Trained, train
+from scale.answers import Answer
 from scale.chi.estimate import Estimator
 from scale.chi.stage import assembled_blocks
 from scale.engine import Workspace
@@ -34,6 +37,8 @@ from scale.store import Shards, read_manifest, read_table, replace_atomically, w
 TRAINING = "training"
 TARGETS = "targets"
 TOGETHER = "together"
+#: Hidden activations, in numbers, that are held at once where a model is judged.
+JUDGED = 2**28
 #: A PC whose measurement by one half agrees with that by the other less than this says little of a predictor.
 RELIABLE = 0.3
 
@@ -135,15 +140,18 @@ def linear_reference(truth: Truth, half: int | None, config: AuxConfig) -> Ridge
 
 @torch.no_grad()
 def predict(model: AuxModel, blocks: Sequence[np.ndarray]) -> np.ndarray:
-    return np.concatenate([model(torch.from_numpy(np.array(block))).numpy() for block in blocks])
+    rows = max(1, JUDGED // model.shape.hidden)
+    parts = [part for block in blocks for part in row_blocks(block, rows)]
+    return np.concatenate([model(torch.from_numpy(np.array(part))).numpy() for part in parts])
 
 
-def trained(chi: Path, taps: Path, stage: Path, name: str, half: int | None, config: AuxConfig, width: int) -> Trained:
+def trained(chi: Path, taps: Path, stage: Path, name: str, half: int | None, config: AuxConfig, width: int) -> Answer:
     """Train, or go on training, one model on what lies in these folders; its checkpoint is in the stage's own."""
     truth = open_truth(chi, taps, stage / TARGETS)
     folder = stage / TRAINING / name
     folder.mkdir(parents=True, exist_ok=True)
-    return train(truth.inputs, truth.target(half), truth.documents, config, residual_width=width, folder=folder)
+    found = train(truth.inputs, truth.target(half), truth.documents, config, residual_width=width, folder=folder)
+    return found.answer()
 
 
 def fit(work: Workspace, name: str, half: int | None, config: AuxConfig, width: int) -> Trained:
@@ -152,7 +160,8 @@ def fit(work: Workspace, name: str, half: int | None, config: AuxConfig, width: 
         "chi": work.inputs["chi"], "taps": work.inputs["taps"], "stage": work.folder, "name": name, "half": half,
         "config": config, "width": width,
     }  # fmt: skip
-    return work.engine.together(trained, config.devices, arguments, work.folder / TOGETHER, reads=(TARGETS,))
+    answer = work.engine.together(trained, config.devices, arguments, work.folder / TOGETHER, reads=(TARGETS,))
+    return Trained.of(answer)
 
 
 def accuracy_table(
@@ -201,6 +210,11 @@ def accuracy_table(
 
 
 def make(work: Workspace, config: AuxConfig) -> dict[str, Any]:
+    with computing_in(config.threads):
+        return made(work, config)
+
+
+def made(work: Workspace, config: AuxConfig) -> dict[str, Any]:
     chi, taps = work.inputs["chi"], work.inputs["taps"]
     width = read_manifest(taps).facts["width"]
     seen = accumulate(chi, config)

@@ -23,11 +23,15 @@ from aux.model import AuxModel, AuxShape
 from aux.moments import BLOCK_ROWS, ColumnMoments, Columns
 from aux.ridge import fit_ridge
 from aux.rows import ShardedRows, validation_rows
+from aux.threads import computing_in
+from scale.answers import Answer
 from scale.errors import UserError
 
 MADE_FROM_FILE = "training.json"
 #: Settings that say what the targets are, how they are judged, or how training is watched; its result is the same.
 NOT_TRAINING = ("estimator", "pcs", "explained", "bootstrap", "loader_workers", "logger", "log_folder")
+#: What the names of weights begin with, among other arrays.
+WEIGHTS = "model."
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,20 @@ class Trained:
     model: AuxModel
     validation: np.ndarray
     facts: dict[str, Any]
+
+    def answer(self) -> Answer:
+        """All of it, for another process."""
+        weights = {f"{WEIGHTS}{name}": tensor.numpy() for name, tensor in self.model.state_dict().items()}
+        return Answer({"validation": self.validation, **weights}, {"shape": asdict(self.model.shape), **self.facts})
+
+    @classmethod
+    def of(cls, answer: Answer) -> Trained:
+        """What `answer` was called on."""
+        facts = dict(answer.facts)
+        model = AuxModel(AuxShape(**facts.pop("shape")))
+        weights = {name: array for name, array in answer.arrays.items() if name.startswith(WEIGHTS)}
+        model.load_state_dict({name.removeprefix(WEIGHTS): torch.tensor(array) for name, array in weights.items()})
+        return cls(model.eval(), answer.arrays["validation"], facts)
 
 
 def train(
@@ -57,6 +75,19 @@ def train(
     returned is that of the epoch with the best mean Pearson correlation on the validation documents, on the CPU.
     """
     check_machine(replace(config, devices=1) if started_together() else config)
+    with computing_in(config.threads):
+        return _trained(inputs, targets, documents, config, residual_width, folder, progress)
+
+
+def _trained(
+    inputs: Sequence[np.ndarray],
+    targets: Sequence[np.ndarray],
+    documents: np.ndarray,
+    config: AuxConfig,
+    residual_width: int,
+    folder: Path | None,
+    progress: bool,
+) -> Trained:
     pairs = ShardedRows(inputs), ShardedRows(targets)
     _check_lengths(*pairs, documents)
     validation = validation_rows(documents, config.validation_share, config.seed)

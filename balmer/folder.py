@@ -19,6 +19,7 @@ from balmer.config import RunConfig
 from balmer.provenance import differences, made_from
 from balmer.stages import NAMES, STAGES, Stage, stages_of
 from scale.errors import UserError
+from scale.storage.filelock import locked
 from scale.store import (
     MANIFEST,
     SHARDS,
@@ -188,11 +189,7 @@ class RunFolder:
     @contextmanager
     def lock(self, say: Callable[[str], None]) -> Iterator[None]:
         """One process at a time; the lock goes with the process, however it ends."""
-        with open(self.path / LOCK, "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise UserError(f"folder: another balmer is at work in {self.name}; wait for it or stop it") from error
+        with locked(self.path / LOCK, self.name, say):
             yield
 
 

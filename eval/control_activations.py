@@ -13,6 +13,7 @@ import torch
 from aux.config import AuxConfig
 from aux.model import AuxModel, AuxShape
 from aux.stage import fit_basis, tap_blocks
+from aux.threads import computing_in
 from cluster.whitening import Whitening
 from scale.engine import Workspace
 from scale.store import read_manifest, read_table
@@ -31,11 +32,12 @@ def principal_map(components: torch.Tensor, mean: torch.Tensor, inputs: int) -> 
 
 def make(work: Workspace, config: AuxConfig) -> dict[str, Any]:
     chi, taps = work.inputs["chi"], work.inputs["taps"]
-    basis = fit_basis(chi, config)
     read, width = read_taps(taps), read_manifest(taps).facts["width"]
     used = width * len(read.layers)
     blocks = tap_blocks(taps, read_table(chi / "rows.parquet")["split"].to_numpy(), "truth")
-    found = Whitening.fit_stream((block[:, :used] for block in blocks), n_components=len(basis.variances))
+    with computing_in(config.threads):
+        basis = fit_basis(chi, config)
+        found = Whitening.fit_stream((block[:, :used] for block in blocks), n_components=len(basis.variances))
     model = principal_map(
         torch.from_numpy(found.components).float(), torch.from_numpy(found.mean).float(), read.columns(width)
     )

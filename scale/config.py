@@ -336,7 +336,9 @@ class RayConfig:
         cpus_per_worker: Cores that a worker holds, and threads that it computes in.
         gpus_per_worker: GPUs that a worker holds; with a fraction several share one. Null takes one, or none if the
             cluster has none.
-        attempts: Times that an item is tried before it is set aside; a worker or node that dies under it counts.
+        attempts: Times that an item is tried before it is set aside; a worker that dies under it counts.
+        node_deaths: Nodes that die under an item, beside those attempts, before it is set aside: where machines are
+            taken away, the item is hardly to blame.
         patience: Seconds to wait for a first node with room for a worker, and for a finished shard to be seen here.
         dashboard_host: Where the dashboard of a cluster started for the run listens; if empty, there is none.
     """
@@ -346,6 +348,7 @@ class RayConfig:
     cpus_per_worker: float = 1.0
     gpus_per_worker: float | None = None
     attempts: int = 3
+    node_deaths: int = 20
     patience: float = 300.0
     dashboard_host: str = "127.0.0.1"
 
@@ -362,4 +365,5 @@ class RayConfig:
             f"ray.gpus_per_worker must be a whole number, or a fraction of one GPU, got {gpus}",
         )
         require(self.attempts >= 1, f"ray.attempts must be at least 1, got {self.attempts}")
+        require(self.node_deaths >= 1, f"ray.node_deaths must be at least 1, got {self.node_deaths}")
         require(self.patience > 0, f"ray.patience must be positive, got {self.patience}")

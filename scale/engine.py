@@ -23,6 +23,7 @@ from scale.storage.snapshots import snapshots
 from scale.store import shard_path, unfinished_shard, write_shard
 
 if TYPE_CHECKING:
+    from scale.answers import Answer
     from scale.storage.part import Part
 
 Arguments = ParamSpec("Arguments")
@@ -64,12 +65,12 @@ class Engine(Protocol):
 
     def together(
         self,
-        function: Callable[..., Result],
+        function: Callable[..., Answer],
         count: int,
         arguments: Mapping[str, Any],
         folder: Path,
         reads: tuple[str, ...] = (),
-    ) -> Result:
+    ) -> Answer:
         """The answer of the first of ``count`` processes that train together; ``folder`` is theirs meanwhile.
 
         What they read beside it, ``reads`` names.
@@ -110,12 +111,12 @@ class LocalEngine:
 
     def together(
         self,
-        function: Callable[..., Result],
+        function: Callable[..., Answer],
         count: int,
         arguments: Mapping[str, Any],
         folder: Path,
         reads: tuple[str, ...] = (),
-    ) -> Result:
+    ) -> Answer:
         """Called once: what trains on several devices of one machine starts its processes itself."""
         return function(**arguments)
 

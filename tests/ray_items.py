@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from scale.engine import per_worker
 from scale.errors import UserError
@@ -16,6 +15,8 @@ from scale.errors import UserError
 
 def product(seed: int) -> Mapping[str, np.ndarray]:
     """Something whose rounding depends on how many threads share it."""
+    import torch  # most workers of the tests do without
+
     generator = torch.Generator().manual_seed(seed)
     left, right = torch.randn(300, 400, generator=generator), torch.randn(400, 300, generator=generator)
     return {"product": (left @ right).numpy(), "threads": np.array([torch.get_num_threads()])}
@@ -70,6 +71,14 @@ def waiting(value: int, notes: Path) -> Mapping[str, np.ndarray]:
     while not (notes / "go on").exists():
         time.sleep(0.01)
     return {"value": np.array([value])}
+
+
+def process() -> int:
+    return os.getpid()
+
+
+def refuse(key: str) -> None:
+    raise UserError(f"{key}: no such thing; name another")
 
 
 def devices_seen() -> Mapping[str, np.ndarray]:

@@ -15,10 +15,21 @@ from ray.cluster_utils import Cluster
 
 #: The least that Ray accepts, and all that items need.
 STORE = 78 * 2**20
+#: Nodes that die are noticed within seconds.
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_health_check_initial_delay_ms": "1000",
+    "RAY_health_check_period_ms": "300",
+}
 
 
 def add_node(cluster: Cluster, cpus: int = 1) -> Any:
-    return cluster.add_node(num_cpus=cpus, object_store_memory=STORE, include_dashboard=False)
+    """Without what a node has for its dashboard and its logs, which takes as long to start as all else."""
+    with pytest.MonkeyPatch.context() as only_now:
+        only_now.setattr(ray._private.utils, "get_dashboard_dependency_error", lambda: ImportError("left out"))
+        return cluster.add_node(
+            num_cpus=cpus, object_store_memory=STORE, include_dashboard=False, include_log_monitor=False
+        )
 
 
 @contextmanager
@@ -26,7 +37,7 @@ def raylets(nodes: int) -> Iterator[Cluster]:
     """So many nodes of a core each, and this process connected to them; the head node has no core. Their workers find
     what the tests find."""
     found = [*sys.path, os.environ.get("PYTHONPATH", "")]
-    changes = {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": os.pathsep.join(filter(None, found))}
+    changes = {"PYTHONPATH": os.pathsep.join(filter(None, found)), **SETTINGS}
     with pytest.MonkeyPatch.context() as only_now:
         for name, value in changes.items():
             only_now.setenv(name, value)

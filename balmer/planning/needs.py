@@ -9,7 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from aux.model import AuxShape
+from aux.moments import BLOCK_ROWS
+from aux.stage import JUDGED
 from balmer.planning.extent import Extent
+from cluster.neighbours import SPARE
+from cluster.products import ROOM
 from scale.costs import METHODS
 from scale.model.batches import Budget, default_tokens
 from scale.model.losses import CPU_ROWS, CPU_VOCABULARY, GPU_LOGITS
@@ -24,6 +28,10 @@ GROWTH = 1.6
 SAMPLED, PROBED = 4, 2
 #: Copies of an auxiliary model in the checkpoint of its training: weights, two moments, and the best epoch's weights.
 CHECKPOINT = 4
+#: Copies of the run's graph while clusters are looked for again: among resampled documents, from both ends.
+GRAPHS = 5
+#: Libraries that only searches and walks load, and what they compile.
+KERNELS = 60 * 2**20
 #: Points for every cluster that is found: 1,300 in the demo, 800 in the literature.
 POINTS_PER_CLUSTER = 1000
 #: Copies of a residual stream that a block holds at once, beside what its products give.
@@ -117,9 +125,31 @@ def variants(extent: Extent, held: int, tokens: int, most: int) -> int:
 
 
 def training_memory(extent: Extent) -> int:
-    """Weights, gradients and two moments; or the sums of the regression and their eigenvectors."""
-    shape = aux_shape(extent)
-    return max(4 * 4 * aux_parameters(shape), 3 * 8 * (shape.inputs + shape.outputs) ** 2)
+    """Of one step after another, hardly any of which gives back what it held before the next.
+
+    A regression. Training: weights, gradients, two moments and the best weights, beside the weights of the model
+    that was trained before. Judging: some rows twice, and their hidden activations twice;
+    the regression reads all rows of a shard in double precision.
+    """
+    shape, config = aux_shape(extent), extent.config
+    weights, regression = 4 * aux_parameters(shape), regression_memory(extent.truth_rows, shape.inputs + shape.outputs)
+    shard = min(config.taps.contexts_per_shard, config.corpus.heldout_contexts) * (extent.length - 1)
+    judged = min(shard, max(1, JUDGED // shape.hidden))
+    judging = 2 * 4 * judged * (shape.inputs + shape.hidden) + 8 * shard * shape.inputs
+    return regression + (5 + 1) * weights + judging
+
+
+def regression_memory(rows: int, width: int) -> int:
+    """Sums of all columns by all, and eigenvectors; a block of rows as read, in double precision and about its mean."""
+    return 3 * 8 * width**2 + (4 + 8 + 8) * min(BLOCK_ROWS, rows) * width
+
+
+def compared_memory(extent: Extent) -> int:
+    """The sample of held-out rows, what a search among them keeps, and graphs of the run and of its documents."""
+    k, d = extent.config.cluster.k, extent.pcs
+    sample = 4 * extent.sampled_rows * (extent.inputs + 4 * d)
+    searched = (4 + 8) * ROOM * (max(k, extent.config.leakage.k) + SPARE) * extent.sampled_rows
+    return KERNELS + sample + searched + GRAPHS * graph_bytes(extent)
 
 
 def memory(extent: Extent) -> dict[str, Memory]:
@@ -136,7 +166,6 @@ def memory(extent: Extent) -> dict[str, Memory]:
     predicting = with_gradients if gradients else once
     directions = 4 * sum(extent.sizes) if extent.config.taps.responses != "none" else 0
     heldout = 4 * corpus.heldout_contexts * (extent.length - 1) * 3 * d
-    sample = 4 * extent.sampled_rows * (extent.inputs + 4 * d)
     return {
         "corpus": Memory(driver=4 * extent.contexts * extent.length),
         "taps": Memory(predicting + directions),
@@ -145,6 +174,6 @@ def memory(extent: Extent) -> dict[str, Memory]:
         "aux": Memory(driver=training_memory(extent) + heldout),
         "upsampled": Memory(predicting + directions + 4 * aux_parameters(aux_shape(extent))),
         "clusters": Memory(driver=int(GROWTH * table)),
-        "leakage": Memory(driver=sample + heldout + 2 * graph_bytes(extent)),
+        "leakage": Memory(driver=compared_memory(extent) + heldout),
         "report": Memory(driver=60 * rows),
     }

@@ -30,7 +30,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.stats import qmc
 
 from scale.draws.gaussian import TINY
 
@@ -45,6 +44,8 @@ def lags(count: int, shift: float, theta: float) -> np.ndarray:
 
     Uniform numbers are van der Corput's, shifted by one that is random in [0, 1).
     """
+    from scipy.stats import qmc  # takes a second to import, and other estimators do without
+
     uniform = (qmc.Halton(1, scramble=False).random(count).ravel() + shift) % 1.0
     found: np.ndarray = np.floor(np.log1p(-uniform) / np.log1p(-theta)).astype(int)
     return found

@@ -1,8 +1,9 @@
 """Items on every machine of a Ray cluster. Same items, same bytes as the local engine.
 
 The folder that shards are written into is on a file system that all machines see. An item that raises, or under which
-its worker or node dies, is tried again, on another node if there is one; after `ray.attempts` it is set aside by name
-while the rest is done. What its attempts said is in ``logs/STAGE/ITEM.log`` of the run folder.
+its worker dies, is tried again, on another node if there is one; after `ray.attempts` it is set aside by name while the
+rest is done. Nodes that die under it are counted apart (`ray.node_deaths`). What its attempts said is in
+``logs/STAGE/ITEM.log`` of the run folder.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from typing import Any, ParamSpec, TypeVar
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from scale.answers import Answer
 from scale.config import RayConfig
 from scale.engine import Item, Share, is_done
 from scale.errors import SetAsideError, UserError
 from scale.progress import Progress
+from scale.ray.losses import Loss
 from scale.ray.pool import Pool, living_nodes
 from scale.ray.work import Patience, Work
 
@@ -95,8 +98,8 @@ class RayEngine:
                 lines += work.carry_out()
         if lines:
             raise SetAsideError(
-                f"{len(lines)} of {len(items)} {label} failed {self.config.attempts} times and were set aside; what "
-                f"else could be done is done, and the same command tries them again:\n" + "\n".join(lines)
+                f"{len(lines)} of {len(items)} {label} failed too often and were set aside; what else could be done is "
+                f"done, and the same command tries them again:\n" + "\n".join(lines)
             )
 
     def logs(self, folder: Path) -> Path:
@@ -107,7 +110,8 @@ class RayEngine:
     def ask(
         self, function: Callable[Arguments, Result], *arguments: Arguments.args, **named: Arguments.kwargs
     ) -> Result:
-        for _ in range(self.config.attempts):
+        attempts = deaths = 0
+        while True:
             pool = self.pool_of("worker")
             promise = self.asked(pool, function, arguments, named)
             try:
@@ -118,29 +122,29 @@ class RayEngine:
                     raise error.cause from None
                 raise
             except ray.exceptions.RayError as error:
-                pool.let_go(promise)
-                died = error
+                node_died = Loss(pool.let_go(promise), error).settled()
+                attempts, deaths = attempts + (not node_died), deaths + node_died
+                if attempts == self.config.attempts or deaths == self.config.node_deaths:
+                    raise
             else:
                 pool.keep(promise)
                 return answer
-        raise died
 
     def together(
         self,
-        function: Callable[..., Result],
+        function: Callable[..., Answer],
         count: int,
         arguments: Mapping[str, Any],
         folder: Path,
         reads: tuple[str, ...] = (),
-    ) -> Result:
+    ) -> Answer:
         if count == 1:
             return self.ask(function, **arguments)
         from scale.ray.train import train_together
 
         self.connect()
         self.release()
-        answer: Result = train_together(function, count, arguments, self.config, folder)
-        return answer
+        return train_together(function, count, arguments, self.config, folder)
 
     def asked(self, pool: Pool, function: Callable[..., Any], arguments: Any, named: Any) -> Any:
         """The promise of an answer, once there is a worker."""
@@ -154,7 +158,7 @@ class RayEngine:
     def pool_of(self, share: Share) -> Pool:
         """Workers are kept from stage to stage while they hold what is needed; a machine has no room for two kinds."""
         self.connect()
-        if self.pool is None or self.pool.share != share:
+        if self.pool is None or not self.pool.serves(share):
             self.release()
             self.pool = Pool(share, self.config)
         return self.pool

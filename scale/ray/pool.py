@@ -7,6 +7,7 @@ room. So a node that is gone takes no items with it, and one that joins is used.
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import ray
-import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from scale.config import RayConfig
@@ -22,21 +22,29 @@ from scale.engine import Item, Share, do
 
 
 class ItemWorker:
-    """What runs in a worker's process, all of it in one thread."""
+    """What runs in a worker's process, all of it in one thread. Libraries come with the first item that needs them."""
 
     def __init__(self, threads: int, gpus: float) -> None:
+        self.threads = threads
+        os.environ["OMP_NUM_THREADS"] = str(threads)
         if not gpus:  # Ray hides graphics processors from those alone that hold others
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
-        torch.set_num_threads(threads)
 
     def begin(self) -> None:
         """Answered when the worker is ready."""
 
     def do(self, item: Item, folder: Path) -> None:
+        self.settle()
         do(item, folder)
 
     def ask(self, function: Callable[..., Any], arguments: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
+        self.settle()
         return function(*arguments, **named)
+
+    def settle(self) -> None:
+        """Torch, if it is here by now, computes in as many threads as the worker has."""
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(self.threads)
 
 
 @dataclass(frozen=True)
@@ -113,6 +121,16 @@ class Pool:
     @property
     def workers(self) -> list[Worker]:
         return [*self.idle, *self.starting.values(), *self.busy.values()]
+
+    def serves(self, share: Share) -> bool:
+        """Whether its workers hold what those of another share would; from then on it is that share's."""
+        if share != self.share:
+            nodes, other = living_nodes(), Pool(share, self.config)
+            pairs = [(self.part_of(node, nodes), other.part_of(node, nodes)) for node in nodes]
+            if self.config.workers or any(own != wanted and own.count + wanted.count for own, wanted in pairs):
+                return False
+            self.share = share
+        return True
 
     def part_of(self, node: Node, nodes: list[Node]) -> Part:
         gpus = self.config.gpus_per_worker

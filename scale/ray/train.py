@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pickle
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
@@ -15,27 +13,22 @@ import ray.train
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
+from scale.answers import Answer
 from scale.config import RayConfig
 from scale.errors import UserError
 from scale.ray.pool import living_nodes
 
-ANSWER = "answer.pickle"
-
 
 def in_each(settings: Mapping[str, Any]) -> None:
     """What runs in every process; the first leaves the answer."""
-    answer = settings["function"](**settings["arguments"])
+    answer: Answer = settings["function"](**settings["arguments"])
     if ray.train.get_context().get_world_rank() == 0:
-        path = Path(settings["folder"]) / ANSWER
-        unfinished = path.with_suffix(".part")
-        with open(unfinished, "wb") as file:
-            pickle.dump(answer, file)
-        os.replace(unfinished, path)
+        answer.save(Path(settings["folder"]))
 
 
 def train_together(
-    function: Callable[..., Any], count: int, arguments: Mapping[str, Any], config: RayConfig, folder: Path
-) -> Any:
+    function: Callable[..., Answer], count: int, arguments: Mapping[str, Any], config: RayConfig, folder: Path
+) -> Answer:
     """The answer of the first of ``count`` processes; ``folder``, which all machines see, is theirs alone.
 
     When one dies all are started again, `ray.attempts` times in all: the function goes on from what it kept.
@@ -65,7 +58,6 @@ def train_together(
             if isinstance(cause, UserError):
                 raise cause from None
         raise
-    with open(folder / ANSWER, "rb") as file:
-        answer = pickle.load(file)
+    answer = Answer.load(folder)
     shutil.rmtree(folder)
     return answer

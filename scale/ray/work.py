@@ -16,10 +16,12 @@ from scale.config import RayConfig
 from scale.engine import Item, is_done
 from scale.errors import UserError
 from scale.progress import Task
+from scale.ray.losses import Loss
 from scale.ray.pool import Pool, Worker
 
-#: Seconds between two looks at the nodes.
-LOOK = 2.0
+#: Seconds between two looks at the nodes, and at what is expected at any moment.
+LOOK, SOON = 2.0, 0.05
+NODE_DIED, WORKER_DIED = "its node died", "its worker died"
 #: What Ray dresses up a traceback with.
 COLOUR = re.compile(r"\x1b\[\d+m")
 #: Lines of what failed.
@@ -28,10 +30,12 @@ MOST_LINES = 20
 
 @dataclass(eq=False)
 class Job:
-    """An item, how often it failed, and on which nodes. Only ever equal to itself: arguments may be arrays."""
+    """An item, how often it failed, on which nodes, and how many nodes died under it. Only ever equal to itself:
+    arguments may be arrays."""
 
     item: Item
     failures: int = 0
+    deaths: int = 0
     tried: set[str] = field(default_factory=set)
 
 
@@ -86,6 +90,7 @@ class Work:
         self.folder, self.logs, self.config, self.pool, self.say, self.task = folder, logs, config, pool, say, task
         self.waiting = [Job(item) for item in items]
         self.running: dict[Any, Job] = {}
+        self.lost: list[tuple[Job, Loss]] = []
         self.unseen: dict[str, tuple[float, Item]] = {}
         self.aside: dict[str, str] = {}
         self.looked = -math.inf
@@ -94,7 +99,7 @@ class Work:
     def carry_out(self) -> list[str]:
         """Do all that can be done; a line for every item that was set aside."""
         try:
-            while self.waiting or self.running or self.unseen:
+            while self.waiting or self.running or self.lost or self.unseen:
                 self.step()
         finally:
             self.pool.stop(busy_only=True)
@@ -109,10 +114,11 @@ class Work:
         if self.waiting:
             self.patience.check(self.pool)
         self.hand_out()
-        for promise in self.pool.wait(LOOK if not self.unseen else 0.05):
+        for promise in self.pool.wait(LOOK if not (self.unseen or self.lost) else SOON):
             self.take_back(promise)
-        if not self.pool.workers:
-            time.sleep(LOOK / 10)
+        if not (self.pool.busy or self.pool.starting):
+            time.sleep(SOON)
+        self.judge()
         self.look_for_shards()
 
     def hand_out(self) -> None:
@@ -136,23 +142,46 @@ class Work:
                 raise error.cause from None
             self.failed(job, self.pool.let_go(promise), described(error), str(error))
         except ray.exceptions.RayError as error:
-            self.failed(job, self.pool.let_go(promise), "its worker or node died", str(error))
+            self.lost.append((job, Loss(self.pool.let_go(promise), error)))
         else:
             self.pool.keep(promise)
             self.unseen[job.item.shard] = (time.monotonic(), job.item)
 
+    def judge(self) -> None:
+        """Of workers that died: whether their nodes did."""
+        left = []
+        for job, loss in self.lost:
+            node_died = loss.node_died()
+            if node_died is None:
+                left.append((job, loss))
+            elif node_died:
+                self.node_died(job, loss.worker, str(loss.error))
+            else:
+                self.failed(job, loss.worker, WORKER_DIED, str(loss.error))
+        self.lost = left
+
+    def node_died(self, job: Job, worker: Worker, text: str) -> None:
+        """Nothing that is held against the item, but for a number that says something of it."""
+        job.deaths += 1
+        count = f"death {job.deaths} of {self.config.node_deaths}"
+        self.note(job, worker, NODE_DIED, count, text, again=job.deaths < self.config.node_deaths)
+
     def failed(self, job: Job, worker: Worker, reason: str, text: str) -> None:
-        """Note it; try again, or set the item aside."""
         job.failures += 1
         job.tried.add(worker.node.name)
+        count = f"attempt {job.failures} of {self.config.attempts}"
+        self.note(job, worker, reason, count, text, again=job.failures < self.config.attempts)
+
+    def note(self, job: Job, worker: Worker, reason: str, count: str, text: str, again: bool) -> None:
+        """Write it down and say it; try again, or set the item aside."""
         log = self.log_of(job.item.shard)
         log.parent.mkdir(parents=True, exist_ok=True)
-        heading = f"{time.strftime('%Y-%m-%d %H:%M:%S')}, on {worker.node.address}, attempt {job.failures}: {reason}"
+        heading = f"{time.strftime('%Y-%m-%d %H:%M:%S')}, on {worker.node.address}, {count}: {reason}"
         with open(log, "a", encoding="utf-8") as file:
             file.write(f"{heading}\n{COLOUR.sub('', text).rstrip()}\n\n")
-        self.say(f"  {job.item.shard}: attempt {job.failures} of {self.config.attempts}: {reason}; {log}")
+        self.say(f"  {job.item.shard}: {count}: {reason}; {log}")
         self.looked = -math.inf
-        if job.failures < self.config.attempts:
+        if again:
             self.waiting.append(job)
         else:
             self.aside[job.item.shard] = reason

@@ -1,39 +1,39 @@
 """A lock on a store: an object that is put only where there is none, and renewed for as long as its holder works.
 
 There is no lock on a store that goes with its process. A holder that was killed is told apart by not renewing: after
-`STALE_SECONDS` by the store's own clock another may take over, and at once where the process is seen to be gone.
+`STALE_SECONDS` by the store's own clock another may take over, and at once where the process is seen to be gone. So one
+that comes sooner watches the lock until then, and is refused as soon as it is renewed.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from typing import Any
 
 from scale.errors import UserError
+from scale.storage.holders import (
+    RENEW_SECONDS,
+    STALE_SECONDS,
+    content_of,
+    described,
+    machine,
+    silent,
+    this_process,
+    waiting_for,
+)
 from scale.storage.objects import Found, LostError, Objects, UnconditionalError, server_time
 
 KEY = "lock.json"
-STALE_SECONDS = 300.0
-RENEW_SECONDS = 30.0
+#: Stores tell times in whole seconds.
+CLOCK_SECONDS = 1.0
 #: Tokens of the locks that this process holds.
 HELD: set[str] = set()
-
-
-def machine() -> str:
-    """Where process numbers mean what they mean here: this host, since it was started, in this container."""
-    parts = [socket.gethostname()]
-    with suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
-    with suppress(OSError):
-        parts.append(os.readlink("/proc/self/ns/pid"))
-    return " ".join(parts)
 
 
 def at_work(pid: int, token: str) -> bool:
@@ -96,8 +96,7 @@ class Lease:
 
 
 def lock_content(token: str) -> bytes:
-    held = {"host": machine(), "pid": os.getpid(), "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "token": token}
-    return json.dumps(held | {"renewed": time.time_ns()}, indent=2, sort_keys=True).encode()
+    return content_of(this_process() | {"token": token, "renewed": time.time_ns()})
 
 
 def standing(found: Found, objects: Objects) -> str:
@@ -105,26 +104,58 @@ def standing(found: Found, objects: Objects) -> str:
     held = json.loads(found.content)
     if held["host"] == machine() and not at_work(held["pid"], held["token"]):
         return f"process {held['pid']} no longer holds it"
-    silent = (server_time(objects, f"{KEY}.asked-{uuid.uuid4().hex}") - found.put).total_seconds()
-    return f"it was not renewed for {silent / 60:.0f} minutes" if silent > STALE_SECONDS else ""
+    since = age(found, objects)
+    return f"it was not renewed for {since / 60:.0f} minutes" if since > STALE_SECONDS else ""
+
+
+def age(found: Found, objects: Objects) -> float:
+    """Seconds since the lock was last put, by the store's clock."""
+    return (server_time(objects, f"{KEY}.asked-{uuid.uuid4().hex}") - found.put).total_seconds()
+
+
+def outlasted(found: Found, objects: Objects, say: Callable[[str], None]) -> tuple[Found | None, str]:
+    """The lock, and why it may now be taken over; none if it was given back meanwhile, refused if it was renewed."""
+    reason, held = standing(found, objects), json.loads(found.content)
+    if not reason and held["host"] != machine():
+        left = STALE_SECONDS - age(found, objects)
+        say(waiting_for(objects.url, held, left))
+        while not reason:
+            unchanged = silent(lambda: tag_of(objects), found.tag, left + CLOCK_SECONDS)
+            now = objects.get(KEY)
+            if now is None:
+                return None, ""
+            if not unchanged:
+                held = json.loads(now.content)
+                break
+            reason, left = standing(now, objects), 0.0
+    if not reason:
+        raise refusal(objects, held)
+    return found, reason
+
+
+def tag_of(objects: Objects) -> str | None:
+    found = objects.get(KEY)
+    return None if found is None else found.tag
+
+
+def refusal(objects: Objects, held: Mapping[str, Any]) -> UserError:
+    return UserError(
+        f"folder: another balmer is at work in {objects.url} ({described(held)}); wait for it or stop it (its lock "
+        f"is taken over once it was not renewed for {STALE_SECONDS / 60:g} minutes)"
+    )
 
 
 def acquire(objects: Objects, say: Callable[[str], None]) -> Lease:
-    """Take the lock; refused in one line while another holds it."""
+    """Take the lock; refused in one line if another is at work."""
     token = uuid.uuid4().hex
     tag = objects.swap(KEY, lock_content(token), None)
     if tag is None:
         found = objects.get(KEY)
         if found is not None:
-            held = json.loads(found.content)
-            owner = f"process {held['pid']} on {held['host'].split()[0]}, since {held['time']}"
-            reason = standing(found, objects)
-            if not reason:
-                raise UserError(
-                    f"folder: another balmer is at work in {objects.url} ({owner}); wait for it or stop it (its lock "
-                    f"is taken over once it was not renewed for {STALE_SECONDS / 60:g} minutes)"
-                )
-            say(f"lock of {owner} taken over: {reason}")
+            owner = described(json.loads(found.content))
+            found, reason = outlasted(found, objects, say)
+            if found is not None:
+                say(f"lock of {owner} taken over: {reason}")
         tag = objects.swap(KEY, lock_content(token), found.tag if found is not None else None)
     if tag is None:
         raise UserError(f"folder: another balmer has just begun to work in {objects.url}; wait for it or stop it")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+from scale.answers import Answer
 from scale.engine import Engine, Item, LocalEngine
 from scale.errors import UserError
 from scale.progress import Progress
@@ -51,12 +52,12 @@ class MirroredEngine:
 
     def together(
         self,
-        function: Callable[..., Result],
+        function: Callable[..., Answer],
         count: int,
         arguments: Mapping[str, Any],
         folder: Path,
         reads: tuple[str, ...] = (),
-    ) -> Result:
+    ) -> Answer:
         if count > 1 and not isinstance(self.inner, LocalEngine):
             raise UserError(
                 f"aux.devices: {count} processes on several machines train in a folder that all of them see, and "
@@ -65,8 +66,7 @@ class MirroredEngine:
         beside = [folder.parent / name for name in reads]
         self.keep(beside)
         asked = {"part": self.part, "function": function, "named": dict(arguments), "reads": beside}
-        answer: Result = self.inner.together(answered_beside, count, asked, folder)
-        return answer
+        return self.inner.together(answered_beside, count, asked, folder)
 
     def keep(self, paths: Sequence[Path]) -> None:
         """Send what is here and not yet on the store."""

@@ -8,7 +8,7 @@ from scale.errors import UserError
     ("field", "value"),
     [("pcs", 0), ("explained", 1.5), ("expansion", 0), ("l1", -1.0), ("learning_rate", 0.0), ("validation_share", 1.0),
      ("epochs", 0), ("batch_size", 0), ("patience", 0), ("weight_decay", float("nan")), ("devices", 0),
-     ("loader_workers", -1)],
+     ("loader_workers", -1), ("threads", 0)],
 )  # fmt: skip
 def test_impossible_values_name_their_key(field, value):
     with pytest.raises(UserError, match=rf"^aux\.{field} must"):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from aux import stage
 from aux.config import Architecture
 from aux.model import AuxModel, AuxShape
 from aux.ridge import fit_ridge
@@ -123,3 +124,16 @@ def test_the_base_is_kept_and_not_trained(tmp_path):
     assert torch.equal(AuxModel.load(tmp_path).base, model.base)
     assert "base" not in dict(model.named_parameters())
     assert AuxModel(AuxShape(6, 12, 3)).base is None
+
+
+def test_judging_holds_some_rows_at_a_time(monkeypatch):
+    model, blocks = random_model(), [np.random.default_rng(i).normal(size=(rows, 6)) for i, rows in enumerate((25, 3))]
+    blocks = [block.astype(np.float32) for block in blocks]
+    whole, seen = stage.predict(model, blocks), []
+    monkeypatch.setattr(stage, "JUDGED", 7 * 11 + 3)
+    handle = model.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    np.testing.assert_allclose(stage.predict(model, blocks), whole, rtol=1e-5, atol=1e-6)
+    handle.remove()
+    assert seen == [7, 7, 7, 4, 3]
+    monkeypatch.setattr(stage, "JUDGED", 1)  # a row is the least
+    assert stage.predict(model, blocks[1:]).shape == (3, 3)

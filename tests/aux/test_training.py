@@ -15,7 +15,8 @@ from aux.accuracy import PearsonAccumulator
 from aux.config import AuxConfig
 from aux.logs import write_log
 from aux.rows import ShardedRows, epoch_order
-from aux.training import train
+from aux.training import Trained, train
+from scale.answers import Answer
 from scale.errors import UserError
 
 CONFIG = AuxConfig(
@@ -128,6 +129,16 @@ def test_bfloat16_training_learns_too():
     half = fit(dataclasses.replace(CONFIG, precision="bf16-mixed"))
     assert score(half.model, data(seed=1)).pearson.min() > 0.8
     assert half.model.encoder.weight.dtype == torch.float32
+
+
+def test_another_process_is_told_all_of_it(plain, tmp_path):
+    plain.answer().save(tmp_path)
+    found = Trained.of(Answer.load(tmp_path))
+    assert weight_bytes(found.model) == weight_bytes(plain.model)
+    assert found.model.shape == plain.model.shape
+    assert not found.model.training
+    np.testing.assert_array_equal(found.validation, plain.validation)
+    assert found.facts == plain.facts
 
 
 def test_l1_lowers_the_hidden_activations(plain):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -15,6 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from aux.config import Architecture
 from aux.model import AuxModel, AuxShape
+from aux.ridge import fit_ridge
+from aux.rows import ShardedRows
 from balmer.cli import main
 from balmer.planning import needs, probes
 from balmer.planning import work as planned_work
@@ -125,6 +128,30 @@ def test_pcs_are_at_most_what_is_planned_for(extent: Extent, made: Path) -> None
 def test_numbers_of_an_auxiliary_model(architecture: Architecture, base: Any) -> None:
     shape = AuxShape(12, 12 if architecture == "linear" else 30, 5, architecture, base)
     assert needs.aux_parameters(shape) == sum(tensor.numel() for tensor in AuxModel(shape).state_dict().values())
+
+
+@pytest.mark.parametrize(("rows", "inputs"), [(4000, 200), (600, 500)])
+def test_memory_of_a_regression_is_what_it_asks_the_system_for(rows: int, inputs: int) -> None:
+    rng = np.random.default_rng(0)
+    pair = [ShardedRows([rng.standard_normal((rows, width), dtype=np.float32)]) for width in (inputs, 20)]
+    tracemalloc.start()
+    fit_ridge(pair[0], pair[1], np.arange(rows) < 50)
+    asked = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert needs.regression_memory(rows, inputs + 20) == pytest.approx(asked, rel=0.25)
+
+
+def test_memory_of_judging_and_comparing_follows_what_is_looked_at_at_once(extent: Extent) -> None:
+    def of_stage(name: str, section: str, **settings: Any) -> int:
+        return needs.memory(of(extent, section, **settings))[name].driver
+
+    heldout = extent.config.corpus.heldout_contexts
+    shards = [of_stage("aux", "taps", contexts_per_shard=count) for count in (1, 2, heldout, 2 * heldout)]
+    assert shards[0] < shards[1] < shards[2] == shards[3]
+    rows = extent.length - 1
+    assert shards[1] - shards[0] == 8 * rows * (2 * extent.inputs + extent.hidden)
+    more = of_stage("leakage", "cluster", k=20) - of_stage("leakage", "cluster", k=10)
+    assert more >= needs.GRAPHS * 10 * 16 * extent.predicted_rows
 
 
 @pytest.mark.parametrize("estimator", ["plain", "gaussian-gradient", "mean-gradient", "tangent-gradient"])

@@ -1,5 +1,6 @@
 """Items on a Ray cluster: the bytes of the local engine, and what becomes of items, workers and nodes that fail."""
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +11,11 @@ import ray_items
 from ray.cluster_utils import Cluster
 from raylets import add_node, raylets
 
-from scale.config import ModelConfig, RayConfig
+from scale.config import RayConfig
 from scale.engine import Item, LocalEngine
 from scale.errors import SetAsideError, UserError
-from scale.model.language_model import choose_device
 from scale.progress import Silent
+from scale.ray import pool
 from scale.ray.engine import RayEngine, on_every_node
 from scale.ray.pool import Node, Part, parts
 from scale.store import SHARDS, Shards, describe_files, remove_unfinished
@@ -83,7 +84,7 @@ def test_what_is_done_is_not_done_again(engine: RayEngine, root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "reason"), [("raises", "RuntimeError: item 2 is broken"), ("kills", "its worker or node died")]
+    ("how", "reason"), [("raises", "RuntimeError: item 2 is broken"), ("kills", "its worker died")]
 )
 def test_an_item_that_always_fails_is_named_and_the_rest_is_done(
     engine: RayEngine, root: Path, how: str, reason: str
@@ -94,7 +95,7 @@ def test_an_item_that_always_fails_is_named_and_the_rest_is_done(
         engine.run(in_trouble(how, notes), folder, "items", heard)
     log = root / "logs" / how / "00002.log"
     first, *lines = str(caught.value).splitlines()
-    assert first.startswith("1 of 5 items failed 3 times and were set aside")
+    assert first.startswith("1 of 5 items failed too often and were set aside")
     assert lines == [f"  00002: {reason}; {log}"]
     assert log.read_text(encoding="utf-8").count("attempt") == len(heard.lines) == attempts(notes, 2) == 3
     assert ("in troubled" in log.read_text(encoding="utf-8")) == (how == "raises")
@@ -128,8 +129,8 @@ def test_a_mistake_of_the_user_is_one_line_at_once(engine: RayEngine, root: Path
     assert type(caught.value) is UserError
     assert attempts(notes, 2) == 1
     assert not (root / "logs" / "refused").exists()
-    with pytest.raises(UserError, match=r"^model.device: 'nonsense' is not a device"):
-        engine.ask(choose_device, ModelConfig(device="nonsense"))
+    with pytest.raises(UserError, match=r"^taps.count: no such thing"):
+        engine.ask(ray_items.refuse, "taps.count")
 
 
 def test_workers_load_once_and_are_kept_from_call_to_call(engine: RayEngine, root: Path) -> None:
@@ -142,20 +143,42 @@ def test_workers_load_once_and_are_kept_from_call_to_call(engine: RayEngine, roo
     assert attempts(notes, 0) == len(processes)
 
 
-def test_items_with_all_cores_take_the_place_of_workers_and_see_no_gpu(engine: RayEngine, root: Path) -> None:
-    before = {worker.actor._actor_id for worker in engine.pool.workers}
+def actors(engine: RayEngine) -> set[object]:
+    return {worker.actor._actor_id for worker in engine.pool.workers}
+
+
+def test_items_with_all_cores_are_done_by_workers_that_hold_as_much_and_see_no_gpu(
+    engine: RayEngine, root: Path
+) -> None:
+    before = actors(engine)
     items = [Item(f"{i}", ray_items.devices_seen, share="cores") for i in range(3)]
     engine.run(items, root / "cores.part", "items", Silent())
     assert engine.pool.share == "cores"
-    assert not before & {worker.actor._actor_id for worker in engine.pool.workers}
+    assert before
+    assert actors(engine) == before
     assert set(Shards(root / "cores.part").stack("seen").tolist()) == {""}
+
+
+def test_workers_with_less_than_all_cores_give_place_to_items_with_all(
+    engine: RayEngine, cluster: Cluster, root: Path
+) -> None:
+    engine.release()
+    halves = RayEngine(RayConfig(cpus_per_worker=0.5, patience=60), root)
+    halves.run([Item(f"{i}", ray_items.devices_seen) for i in range(2)], root / "half.part", "items", Silent())
+    before = actors(halves)
+    halves.run([Item("all", ray_items.devices_seen, share="cores")], root / "whole.part", "items", Silent())
+    assert before
+    assert not before & actors(halves)
+    halves.close()
 
 
 def test_a_node_that_dies_loses_nothing_and_one_that_joins_is_used(
     engine: RayEngine, cluster: Cluster, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """One attempt is all that an item has: a node's death is none."""
     folder, notes = made(root, "nodes")
     fleeting = add_node(cluster)
+    monkeypatch.setattr(engine, "config", RayConfig(patience=60, attempts=1))
 
     class Joining(Heard):
         def say(self, line: str) -> None:
@@ -184,14 +207,15 @@ def test_a_node_that_dies_loses_nothing_and_one_that_joins_is_used(
     engine.run(items, folder, "items", heard)
     assert Shards(folder).stack("value").tolist() == list(range(6))
     assert len(heard.lines) == 1
-    assert "its worker or node died" in heard.lines[0]
+    assert "death 1 of 20: its node died" in heard.lines[0]
     assert sum(attempts(notes, value) for value in range(6)) == 7
 
 
 def test_every_node_answers_while_all_cores_are_held(engine: RayEngine, cluster: Cluster) -> None:
-    found = on_every_node(choose_device, ModelConfig(device="cpu"))
+    found = on_every_node(ray_items.process)
     assert len(found) == sum(node["Alive"] for node in ray.nodes())
-    assert {device.type for device in found.values()} == {"cpu"}
+    assert len(set(found.values())) == len(found)
+    assert os.getpid() not in found.values()
 
 
 def test_what_no_node_has_is_said_at_once(cluster: Cluster, root: Path) -> None:
@@ -200,6 +224,29 @@ def test_what_no_node_has_is_said_at_once(cluster: Cluster, root: Path) -> None:
         engine.run([Item("0", ray_items.devices_seen)], root / "nowhere.part", "items", Silent())
     engine.close()
     assert ray.is_initialized()
+
+
+@pytest.mark.parametrize(
+    ("nodes", "cpus", "workers", "expected"),
+    [
+        ([(0, 0), (1, 0), (1, 0)], 1.0, 0, True),  # a head without cores has workers of neither kind
+        ([(8, 0), (8, 0)], 8.0, 0, True),
+        ([(8, 0), (4, 0)], 4.0, 0, False),
+        ([(8, 1), (8, 1)], 8.0, 0, False),  # those that share a node hold its GPU
+        ([(1, 0)], 1.0, 1, False),  # there may be more of one kind than of the other
+    ],
+)
+def test_workers_stay_for_items_with_all_cores_where_they_hold_them(
+    monkeypatch: pytest.MonkeyPatch, nodes, cpus, workers, expected
+) -> None:
+    found = [Node(f"{i}", "a", float(cores), float(gpus)) for i, (cores, gpus) in enumerate(nodes)]
+    monkeypatch.setattr(pool, "living_nodes", lambda: found)
+    config = RayConfig(cpus_per_worker=cpus, workers=workers)
+    for share, other in (("worker", "cores"), ("cores", "worker")):
+        own = pool.Pool(share, config)
+        assert own.serves(other) == expected
+        assert own.share == (other if expected else share)
+        assert own.serves(own.share)
 
 
 @pytest.mark.parametrize(
