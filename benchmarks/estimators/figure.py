@@ -114,7 +114,10 @@ def draw_reliability(results: Sequence[Result], cells: Sequence[tuple[float, flo
     for row, (result, cell, part) in zip(axes, wanted, strict=True):
         records = [record for record in result.records if (record["gamma"], record["nbeta"]) == cell]
         for panel, kind in zip(row, kinds, strict=True):
-            draw_lines(panel, [record for record in records if record["kind"] == kind], names, part)
+            own = [record for record in records if record["kind"] == kind]
+            draw_lines(panel, own, names, part)
+            if not own:
+                panel.text(0.5, 0.5, "none measured", transform=panel.transAxes, ha="center", color="grey")
         label = f"{result.label}, γ {cell[0]:g}, nβ {cell[1]:g}" if len(results) > 1 or len(cells) > 1 else ""
         row[0].set_ylabel("\n".join(filter(None, (label, f"{part}: split-half r"))))
     finish(figure, axes, kinds, names, "forward passes of one context, sampling included")
